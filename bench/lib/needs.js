@@ -1,0 +1,59 @@
+// What a run needs besides Node: the peers, offloop's build, wrk. The first two are made when they are missing.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { log } from './log.js';
+
+const bench = fileURLToPath(new URL('..', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** A sentence for the user, not a stack for the developer. */
+export class NeedsError extends Error {
+  exitCode = 2;
+}
+
+export function hasBuild() {
+  return existsSync(`${root}/dist/index.js`);
+}
+
+export function version() {
+  return readJson(`${root}/package.json`).version;
+}
+
+export function needBuild() {
+  if (hasBuild()) return;
+  log('dist/ is missing: npm run build');
+  npm(
+    ['run', 'build'],
+    root,
+    'offloop could not be built: run `npm ci` and `npm run build` in the repository first',
+  );
+  if (!hasBuild()) throw new NeedsError('`npm run build` made no dist/index.js');
+}
+
+export function needPeers() {
+  const lock = readJson(`${bench}/package-lock.json`);
+  const missing = Object.keys(lock.packages[''].dependencies).filter((name) => {
+    const installed = `${bench}/node_modules/${name}/package.json`;
+    return (
+      !existsSync(installed) || readJson(installed).version !== lock.packages[`node_modules/${name}`].version
+    );
+  });
+  if (missing.length === 0) return;
+  log(`first run: installing ${missing.join(', ')} into bench/ (npm ci --prefix bench)`);
+  npm(['ci', '--prefix', bench], root, 'the peers could not be installed: run `npm ci --prefix bench`');
+}
+
+function npm(args, cwd, sorry) {
+  // npm's own output goes to standard error: standard output is for the result.
+  const { status } = spawnSync('npm', args, {
+    cwd,
+    stdio: ['ignore', 2, 2],
+    shell: process.platform === 'win32',
+  });
+  if (status !== 0) throw new NeedsError(sorry);
+}
+
+function readJson(path) {
+  return JSON.parse(readFileSync(path, 'utf8'));
+}

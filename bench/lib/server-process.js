@@ -1,0 +1,104 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { log } from './log.js';
+
+const READY_WITHIN = 20_000;
+const END_WITHIN = 5_000;
+
+let ticksPerSecond;
+function clockTicks() {
+  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+  return ticksPerSecond;
+}
+
+/**
+ * One server of the bench in a process of its own. It ends when its standard input closes, so it cannot outlive
+ * the driver.
+ */
+export class ServerProcess {
+  #child;
+  #errors = '';
+  url = '';
+
+  /**
+   * @param {string} file a name in servers/
+   * @param {object} options what lib/serve.js reads
+   * @param {Record<string, string>} env
+   */
+  static async start(file, options = {}, env = {}) {
+    const server = new ServerProcess(file, options, env);
+    await server.#ready(file);
+    return server;
+  }
+
+  constructor(file, options, env) {
+    const program = fileURLToPath(new URL(`../servers/${file}.js`, import.meta.url));
+    this.#child = spawn(process.execPath, [program, JSON.stringify(options)], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, NODE_ENV: 'production', ...env },
+    });
+    this.#child.stdin.on('error', () => {});
+    this.#child.stderr.setEncoding('utf8').on('data', (text) => {
+      this.#errors = (this.#errors + text).slice(-4000);
+    });
+  }
+
+  async #ready(file) {
+    const { promise: late, timer } = deadline(READY_WITHIN, 'it was not ready in time');
+    const lines = createInterface({ input: this.#child.stdout });
+    const ended = once(this.#child, 'close').then(([code, signal]) => {
+      throw new Error(`it ended at once (${signal ?? code})`);
+    });
+    ended.catch(() => {});
+    try {
+      const [line] = await Promise.race([once(lines, 'line'), ended, late]);
+      this.url = `http://127.0.0.1:${JSON.parse(line).port}`;
+    } catch (cause) {
+      await this.stop();
+      throw new Error(`servers/${file}.js did not start: ${cause.message}\n${this.#errors}`, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  get running() {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** User and system time of all its threads since it started; null where there is no /proc. */
+  cpuSeconds() {
+    try {
+      const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
+      // The second field is the program's name in brackets and may hold spaces: count from behind it.
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      return (Number(fields[11]) + Number(fields[12])) / clockTicks();
+    } catch {
+      return null;
+    }
+  }
+
+  async stop() {
+    if (!this.running) return;
+    const closed = once(this.#child, 'close');
+    this.#child.stdin.end();
+    const timer = setTimeout(() => {
+      log(`a server did not end by itself within ${END_WITHIN} ms and was killed`);
+      this.#child.kill('SIGKILL');
+    }, END_WITHIN);
+    const [code, signal] = await closed;
+    clearTimeout(timer);
+    if (code !== 0 && signal !== 'SIGKILL') log(`a server ended with ${signal ?? code}:\n${this.#errors}`);
+  }
+}
+
+function deadline(ms, message) {
+  let timer;
+  const promise = new Promise((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), ms);
+  });
+  promise.catch(() => {});
+  return { promise, timer };
+}

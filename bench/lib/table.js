@@ -1,0 +1,55 @@
+/**
+ * @param {readonly string[]} head
+ * @param {readonly (readonly string[])[]} rows the first column is text, the rest numbers
+ */
+export function table(head, rows) {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
+  const line = (cells) =>
+    cells
+      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i])))
+      .join('  ')
+      .trimEnd();
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+}
+
+/** @param {number | null | undefined} value */
+export function number(value, digits = 0) {
+  if (typeof value !== 'number' || !Number.isFinite(value)) return '-';
+  return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** @param {readonly any[]} servers results of measureThroughput */
+export function throughputTable(servers) {
+  const head = ['server', 'requests/s', 'min', 'max', 'p50 ms', 'p99 ms', 'CPU us/request', 'errors'];
+  const rows = servers.map((server) => [
+    server.name,
+    number(server.requestsPerSecond?.median),
+    number(server.requestsPerSecond?.min),
+    number(server.requestsPerSecond?.max),
+    number(server.latencyMs?.p50.median, 2),
+    number(server.latencyMs?.p99.median, 2),
+    number(server.cpuSecondsPerRequest && server.cpuSecondsPerRequest.median * 1e6, 1),
+    server.failures.length > 0 ? 'FAILED' : server.errorCount > 0 ? `${server.errorCount} ERRORS` : '0',
+  ]);
+  return [table(head, rows), ...failures(servers)].join('\n');
+}
+
+/** @param {readonly import('./figures.js').Figure[]} figures */
+export function figuresTable(figures) {
+  if (figures.length === 0) return '';
+  const verdict = { true: 'reached', false: 'MISSED', null: 'not judged' };
+  return table(
+    ['figure', 'this run', 'target', ''],
+    figures.map(({ figure, value, unit, target, reached }) => [
+      figure,
+      `${number(value, 2)} ${unit}`,
+      `${target} ${unit}`,
+      verdict[String(reached)],
+    ]),
+  );
+}
+
+/** @param {readonly { name: string, failures: readonly string[] }[]} servers */
+export function failures(servers) {
+  return servers.flatMap(({ name, failures }) => failures.map((failure) => `${name}: ${failure}`));
+}

@@ -1,0 +1,9 @@
+-- wrk rounds the numbers it prints; this is the exact result, as one line of JSON.
+function done(summary, latency)
+  local e = summary.errors
+  io.write(string.format(
+    '\n{"requests":%d,"microseconds":%d,"errors":{"connect":%d,"read":%d,"write":%d,"timeout":%d,"status":%d},'
+      .. '"latency":{"p50":%d,"p99":%d,"max":%d}}\n',
+    summary.requests, summary.duration, e.connect, e.read, e.write, e.timeout, e.status,
+    latency:percentile(50), latency:percentile(99), latency.max))
+end

@@ -1,0 +1,172 @@
+#!/usr/bin/env node
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { log } from './lib/log.js';
+import { machineFacts } from './lib/machine.js';
+import { NeedsError, needBuild, needPeers } from './lib/needs.js';
+import { hasWrk } from './lib/wrk.js';
+import bound from './scenarios/bound.js';
+import cpu from './scenarios/cpu.js';
+import hello from './scenarios/hello.js';
+import ping from './scenarios/ping.js';
+
+/**
+ * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
+ * @typedef {object} Scenario
+ * @property {string} name
+ * @property {string} title
+ * @property {boolean} needsWrk
+ * @property {readonly { name: string, file: string, options?: object }[]} entries the servers it knows
+ * @property {(run: { entries: readonly any[], settings: Settings }) => Promise<any>} run
+ * @property {(result: any) => readonly string[]} report the paragraphs of the readable report
+ */
+
+/** @type {readonly Scenario[]} */
+const scenarios = [hello, cpu, ping, bound];
+
+const usage = `usage: npm run bench -- [scenario ...] [options]
+
+scenarios (all without a name):
+${scenarios.map(({ name, title }) => `  ${name.padEnd(8)}${title}`).join('\n')}
+
+options:
+  --json             print one JSON document instead of tables
+  --out FILE         write the JSON document to a file as well
+  --rounds N         rounds; the figure is their median (5)
+  --duration S       whole seconds of one measurement (4)
+  --connections N    connections of the load generator (hello 64, cpu 16)
+  --servers A,B      only these servers
+  --smoke            one short round, nothing judged: does everything still run?
+  --help`;
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof NeedsError)) throw error;
+  log(error.message);
+  process.exitCode = error.exitCode;
+}
+
+async function main() {
+  const { values, positionals } = parse();
+  if (values.help) {
+    console.log(usage);
+    return 0;
+  }
+  const settings = settingsFrom(values);
+  const plan = planFrom(positionals, values.servers);
+  provide(plan);
+
+  const machine = await machineFacts();
+  const results = [];
+  for (const { scenario, entries } of plan) {
+    log(`${scenario.name}: ${scenario.title}`);
+    const { name, title } = scenario;
+    results.push({ name, title, ...(await scenario.run({ entries, settings })) });
+  }
+
+  const document = { machine, settings, scenarios: results };
+  const json = `${JSON.stringify(document, readable, 2)}\n`;
+  if (values.out) writeFileSync(values.out, json);
+  process.stdout.write(values.json ? json : report(document, plan));
+  return results.every(({ ok }) => ok) ? 0 : 1;
+}
+
+/** Six digits are more than any of the numbers deserves. */
+function readable(_key, value) {
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+}
+
+function parse() {
+  const positive = { type: /** @type {const} */ ('string') };
+  const flag = { type: /** @type {const} */ ('boolean') };
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        json: flag,
+        smoke: flag,
+        help: flag,
+        rounds: positive,
+        duration: positive,
+        connections: positive,
+        servers: { type: 'string' },
+        out: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    throw new NeedsError(`${error.message}\n\n${usage}`);
+  }
+}
+
+/** @returns {Settings} */
+function settingsFrom(values) {
+  const wanted = (name, usual) => {
+    if (values[name] === undefined) return usual;
+    const value = Number(values[name]);
+    if (!Number.isInteger(value) || value < 1)
+      throw new NeedsError(`--${name} must be a whole number above 0`);
+    return value;
+  };
+  const smoke = values.smoke ?? false;
+  const duration = wanted('duration', smoke ? 1 : 4);
+  return {
+    smoke,
+    rounds: wanted('rounds', smoke ? 1 : 5),
+    duration,
+    warmup: smoke ? 0 : Math.min(2, duration),
+    connections: wanted('connections', smoke ? 8 : undefined),
+  };
+}
+
+/** Which scenarios run, with which of their servers. */
+function planFrom(names, servers) {
+  const unknown = names.find((name) => !scenarios.some((scenario) => scenario.name === name));
+  if (unknown !== undefined) throw new NeedsError(`there is no scenario ${unknown}\n\n${usage}`);
+  const chosen = names.length === 0 ? scenarios : scenarios.filter(({ name }) => names.includes(name));
+
+  const only = servers?.split(',');
+  const known = new Set(chosen.flatMap(({ entries }) => entries.map(({ name }) => name)));
+  const stranger = only?.find((name) => !known.has(name));
+  if (stranger !== undefined)
+    throw new NeedsError(`there is no server ${stranger}; there are ${[...known].join(', ')}`);
+
+  return chosen
+    .map((scenario) => ({
+      scenario,
+      entries: scenario.entries.filter(({ name }) => only?.includes(name) ?? true),
+    }))
+    .filter(({ entries }) => entries.length > 0);
+}
+
+function provide(plan) {
+  if (plan.some(({ scenario }) => scenario.needsWrk) && !hasWrk()) {
+    throw new NeedsError(
+      'wrk is not installed: `apt-get install wrk` on Debian and Ubuntu, `brew install wrk` on macOS',
+    );
+  }
+  const files = plan.flatMap(({ entries }) => entries.map(({ file }) => file));
+  if (files.some((file) => file.startsWith('offloop'))) needBuild();
+  if (files.some((file) => file.startsWith('fastify') || file.startsWith('express'))) needPeers();
+}
+
+function report({ machine, settings, scenarios: results }, plan) {
+  const { cpu, cores, os, node, engine, offloop, peers, date, busyBefore } = machine;
+  const head = [
+    `${cpu}, ${cores} cores, ${os}, Node ${node}, ${date}`,
+    `offloop ${offloop ?? '(not built)'}, engine ${engine ?? '(none loads)'}, ` +
+      Object.entries(peers)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', '),
+    ...(busyBefore > 0.15
+      ? [`Others used ${Math.round(busyBefore * 100)} % of the machine before the run: trust it little.`]
+      : []),
+    settings.smoke
+      ? 'Smoke run: one short round, nothing judged.'
+      : `Rounds: ${settings.rounds}. A figure is the median of its rounds.`,
+  ].join('\n');
+  const parts = results.map((result, i) =>
+    [`## ${result.name}: ${result.title}`, ...plan[i].scenario.report(result)].filter(Boolean).join('\n\n'),
+  );
+  return `\n${[head, ...parts].join('\n\n')}\n`;
+}

@@ -1,0 +1,109 @@
+/**
+ * The error catalogue. To the developer an error has a stable `code`, the value that was wrong and the cause; to the
+ * client it is a status and a calm sentence with nothing of our insides. Which failure means which status is decided
+ * here and nowhere else.
+ */
+import type { ErrorRecord } from './protocol.js';
+
+/** Every `code` offloop gives its own errors, with what to do about it. Each stands in docs/errors.md (a test looks). */
+export const ERROR_CODES = {
+  OFFLOOP_BAD_OPTION: 'An option is unknown, of the wrong type or out of range; the message names it, its value and what is allowed.',
+  OFFLOOP_FUNCTION_NEEDS_INLINE: 'A function cannot cross threads: pass { dispatch: false } to run it inline, or the path of a module.',
+  OFFLOOP_NO_HANDLER: 'The module was loaded but its default export is not a handler.',
+  OFFLOOP_MODULE_NOT_FOUND: 'There is no file at the path of the handler module.',
+  OFFLOOP_NO_ENGINE: 'No build of uWebSockets.js loads on this Node, platform and C library.',
+  OFFLOOP_LISTEN_FAILED: 'The address could not be bound; `code` is the system’s own (EADDRINUSE, EACCES, ...) where it is known.',
+  OFFLOOP_STOPPED: 'The server or the pool has been stopped and takes no more work.',
+  OFFLOOP_OVERLOADED: 'Every thread is busy and the queue is full; the client got a 503 with Retry-After.',
+  OFFLOOP_WORKER_LOST: 'The worker thread that ran the invocation ended before it answered; `cause` says why.',
+  OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
+  OFFLOOP_BAD_RESPONSE: 'A handler returned something that is no response, or one with a bad status, header or body.',
+  OFFLOOP_BAD_REQUEST: 'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
+  OFFLOOP_BODY_TOO_LARGE: 'A stream or iterable given as response body grew past the documented bound.',
+  OFFLOOP_ABORTED: 'The reason of an aborted `req.signal`: the client is gone or the server stopped.',
+} as const;
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** An error of offloop's own. `code` is stable; the message may be reworded between versions. */
+export class OffloopError extends Error {
+  override readonly name: string = 'OffloopError';
+  readonly code: string;
+  constructor(code: ErrorCode | (string & {}), message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** A wrong argument: bad option, function where a module is needed, module without a handler. */
+export class OffloopTypeError extends TypeError {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+// ------------------------------------------------------------------------------------- what the client is told
+
+export interface Refusal {
+  readonly status: number;
+  readonly text: string;
+  /** Whether the connection is closed behind the answer. */
+  readonly close: boolean;
+}
+
+/** Status and sentence of every answer the server gives in its own name. Texts of 413, 414 and 503 follow http-kit. */
+export const REFUSALS = {
+  badRequest: { status: 400, text: 'Bad Request', close: true },
+  notFound: { status: 404, text: '', close: false },
+  bodyTooLarge: { status: 413, text: 'Request body too large', close: true },
+  uriTooLong: { status: 414, text: 'Request line too long', close: true },
+  headersTooLarge: { status: 431, text: 'Request header line too long', close: true },
+  failed: { status: 500, text: 'Internal Server Error', close: false },
+  overloaded: { status: 503, text: 'Server unavailable, please try again', close: false },
+  stopping: { status: 503, text: 'Server is shutting down', close: true },
+} as const satisfies Record<string, Refusal>;
+
+// --------------------------------------------------------------------------------------------- crossing threads
+
+const BUILT_IN: Record<string, ErrorConstructor> = {
+  Error,
+  EvalError,
+  RangeError,
+  ReferenceError,
+  SyntaxError,
+  TypeError,
+  URIError,
+};
+
+const MAX_CAUSES = 8;
+
+/** Turn whatever was thrown into a record that survives the way to another thread. Never throws. */
+export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
+  try {
+    if (thrown !== null && typeof thrown === 'object') {
+      const error = thrown as Partial<Error> & { code?: unknown };
+      return {
+        name: String(error.name ?? 'Error'),
+        message: String(error.message ?? ''),
+        stack: typeof error.stack === 'string' ? error.stack : undefined,
+        code: typeof error.code === 'string' ? error.code : undefined,
+        cause: error.cause == null || depth >= MAX_CAUSES ? undefined : toErrorRecord(error.cause, depth + 1),
+      };
+    }
+    return { name: 'Error', message: String(thrown), stack: undefined, code: undefined, cause: undefined };
+  } catch {
+    // A hostile getter or toString. There is nothing better to say.
+    return { name: 'Error', message: 'unprintable error', stack: undefined, code: undefined, cause: undefined };
+  }
+}
+
+/** Rebuild an error from its record: built-in classes come back as themselves, with stack, code and cause. */
+export function fromErrorRecord(record: ErrorRecord): Error {
+  const Class = BUILT_IN[record.name] ?? Error;
+  const error = new Class(record.message, record.cause === undefined ? undefined : { cause: fromErrorRecord(record.cause) });
+  if (error.name !== record.name) Object.defineProperty(error, 'name', { value: record.name, configurable: true });
+  if (record.stack !== undefined) Object.defineProperty(error, 'stack', { value: record.stack, configurable: true, writable: true });
+  if (record.code !== undefined) Object.assign(error, { code: record.code });
+  return error;
+}

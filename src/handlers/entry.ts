@@ -1,0 +1,228 @@
+/**
+ * What Piscina loads in every worker. One Piscina task is the whole life of the worker: it opens the lane, loads the
+ * handler modules, runs batches as they come, and returns when the worker is told to retire.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { toErrorRecord } from '../errors.js';
+import {
+  type Answer,
+  type AnswerItem,
+  BATCH_FIELDS,
+  type BatchItem,
+  type Command,
+  type Notice,
+  STATUS_FAILED,
+  STATUS_PENDING,
+  type WorkerStart,
+} from '../protocol.js';
+import { answerTo, clientGone, invoke, isThenable } from './invoke.js';
+import { type LoadedModule, loadModule } from './module.js';
+import { RingRequest } from './request.js';
+
+/** A finished answer waits at most this long, in ms, for others of its batch, and for the invocation that runs. */
+const FLUSH_AFTER = 0.25;
+
+export default function run(start: WorkerStart): Promise<void> {
+  return new Promise((resolve, reject) => {
+    new WorkerThread(start, resolve, reject);
+  });
+}
+
+class WorkerThread {
+  private readonly lane: MessagePort;
+  private readonly claim: Int32Array;
+  private readonly modules = new Map<number, LoadedModule>();
+  /** Answers not sent yet, flat. */
+  private out: AnswerItem[] = [];
+  /** Requests whose handlers returned a promise that has not settled. */
+  private readonly pending = new Map<number, RingRequest>();
+  /** Those of them the I/O thread has not been told about, with their time on the thread so far, in microseconds. */
+  private readonly untold = new Map<number, number>();
+  private flushScheduled = false;
+  private readonly end: () => void;
+
+  constructor(start: WorkerStart, end: () => void, fail: (error: unknown) => void) {
+    this.lane = start.lane as MessagePort;
+    this.claim = start.claim;
+    this.end = end;
+    this.lane.on('message', (notice: Notice) => this.receive(notice));
+    process.on('uncaughtException', (error) => this.uncaught(error));
+    process.on('unhandledRejection', (reason) => {
+      // Nobody was listening, so nothing was left half done by it: say so and go on.
+      this.send({ kind: 'stray-error', message: 'unhandled rejection', error: toErrorRecord(reason) });
+    });
+    // process.exit() in a handler must not take the answers of others with it.
+    process.on('exit', () => this.flush());
+    this.boot(start).catch(fail);
+  }
+
+  private async boot(start: WorkerStart): Promise<void> {
+    for (const { target, url } of start.modules) {
+      // One after the other: modules may rely on what an earlier one has set up, as imports do.
+      if (!(await this.load(target, url))) {
+        this.end();
+        return;
+      }
+    }
+    const { threadId } = await import('node:worker_threads');
+    this.send({ kind: 'ready', threadId });
+  }
+
+  private async load(target: number, url: string): Promise<boolean> {
+    try {
+      const module = await loadModule(url);
+      await module.onWorkerStart?.();
+      this.modules.set(target, module);
+      return true;
+    } catch (error) {
+      this.send({ kind: 'load-failed', target, error: toErrorRecord(error) });
+      return false;
+    }
+  }
+
+  private receive(notice: Notice): void {
+    switch (notice.kind) {
+      case 'batch':
+        this.runBatch(notice.first, notice.items);
+        return;
+      case 'cancel':
+        this.pending.get(notice.seq)?._abort(clientGone());
+        return;
+      case 'load':
+        void this.load(notice.target, notice.url).then((ok) => {
+          if (ok) this.send({ kind: 'loaded', target: notice.target });
+        });
+        return;
+      case 'retire':
+        void this.retire();
+        return;
+      default:
+        throw new Error(`unknown notice ${JSON.stringify(notice satisfies never)}`);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- batches
+
+  private runBatch(first: number, items: readonly BatchItem[]): void {
+    let before = performance.now();
+    let flushed = before;
+    let seq = first;
+    for (let i = 0; i < items.length; i += BATCH_FIELDS) {
+      const next = (seq + 1) | 0;
+      // Not ours any more: it was taken back, and all behind it were with it.
+      if (Atomics.compareExchange(this.claim, 0, seq, next) !== seq) break;
+      this.start(seq, items[i] as number, items[i + 1] as string, items[i + 2] as Uint8Array | null);
+      const now = performance.now();
+      this.account(seq, (now - before) * 1000);
+      before = now;
+      if (now - flushed > FLUSH_AFTER) {
+        this.flush();
+        flushed = now;
+      }
+      seq = next;
+    }
+    this.flush();
+    // Promises that settle without waiting for anything (`async` out of habit) are answered in one go, in time.
+    if (this.untold.size > 0) this.scheduleFlush();
+  }
+
+  /** Start one invocation. Its answer is in `out`, or it is in `pending` and `untold`, when this returns. */
+  private start(seq: number, target: number, head: string, body: Uint8Array | null): void {
+    const req = new RingRequest(head, body);
+    try {
+      const module = this.modules.get(target);
+      if (module === undefined) throw new Error(`worker has no handler number ${target}`);
+      const answer = invoke(module.handler, req);
+      if (isThenable<Answer>(answer)) this.await(seq, req, answer);
+      else this.out.push(seq, answer.status, answer.head, answer.payload, answer.flags, 0);
+    } catch (error) {
+      this.fail(seq, req, error);
+    }
+  }
+
+  private await(seq: number, req: RingRequest, answer: PromiseLike<Answer>): void {
+    this.pending.set(seq, req);
+    this.untold.set(seq, 0);
+    answer.then(
+      ({ status, head, payload, flags }) => {
+        const micros = this.settle(seq);
+        this.out.push(seq, status, head, payload, flags, micros);
+      },
+      (error: unknown) => {
+        const micros = this.settle(seq);
+        this.fail(seq, req, error, micros);
+      },
+    );
+  }
+
+  private settle(seq: number): number {
+    const micros = this.untold.get(seq) ?? 0;
+    this.pending.delete(seq);
+    this.untold.delete(seq);
+    this.scheduleFlush();
+    return micros;
+  }
+
+  private fail(seq: number, req: RingRequest, error: unknown, micros = 0): void {
+    const answer = answerTo(error, req);
+    if (answer !== null) this.out.push(seq, answer.status, answer.head, answer.payload, answer.flags, micros);
+    else this.out.push(seq, STATUS_FAILED, '', toErrorRecord(error), 0, micros);
+  }
+
+  /** Note how long the invocation just started has held the thread. */
+  private account(seq: number, micros: number): void {
+    if (this.untold.has(seq)) this.untold.set(seq, micros);
+    else this.out[this.out.length - 1] = micros;
+  }
+
+  // ------------------------------------------------------------------------------------------------------- sending
+
+  private scheduleFlush(): void {
+    if (this.flushScheduled) return;
+    this.flushScheduled = true;
+    setImmediate(() => {
+      this.flushScheduled = false;
+      for (const [seq, micros] of this.untold) this.out.push(seq, STATUS_PENDING, '', null, 0, micros);
+      this.untold.clear();
+      this.flush();
+    });
+  }
+
+  private flush(): void {
+    if (this.out.length === 0) return;
+    const items = this.out;
+    this.out = [];
+    this.send({ kind: 'answers', items });
+  }
+
+  private send(command: Command): void {
+    this.lane.postMessage(command);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the end
+
+  /**
+   * An exception outside any handler's stack, from a timer or an emitter: some invocation may be left half done, but
+   * which one cannot be known. The I/O thread gives us no more work, lets the others finish and replaces us. A module
+   * that listens for uncaughtException itself has decided otherwise.
+   */
+  private uncaught(error: unknown): void {
+    const kind = process.listenerCount('uncaughtException') > 1 ? 'stray-error' : 'poisoned';
+    const record = toErrorRecord(error);
+    if (kind === 'poisoned') this.send({ kind, error: record });
+    else this.send({ kind, message: 'uncaught exception', error: record });
+  }
+
+  private async retire(): Promise<void> {
+    for (const module of this.modules.values()) {
+      try {
+        await module.onWorkerStop?.();
+      } catch (error) {
+        this.send({ kind: 'stray-error', message: 'onWorkerStop failed', error: toErrorRecord(error) });
+      }
+    }
+    this.flush();
+    this.lane.close();
+    this.end();
+  }
+}

@@ -1,0 +1,6 @@
+/** Door 2: what handler modules import. Safe in a worker: nothing here loads the engine or the pool. */
+export { compose, type Middleware } from './compose.js';
+export { FileBody, type FileOptions, file } from './file.js';
+export { html, json, type ResponseInit, redirect, text } from './helpers.js';
+export { BadRequestError } from './request.js';
+export type { Body, FetchHandler, Handler, HandlerModule, HeaderValue, HttpRequest, HttpResponse, Returns } from './types.js';

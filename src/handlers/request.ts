@@ -1,0 +1,195 @@
+import type { ReadableStream } from 'node:stream/web';
+import { OffloopError } from '../errors.js';
+import { HEAD_FIELDS, type PackedHead } from '../protocol.js';
+import type { HttpRequest } from './types.js';
+
+/** The client sent something that cannot be understood. Thrown by `req.json()` and `req.formData()`; uncaught it is a 400. */
+export class BadRequestError extends OffloopError {
+  override readonly name = 'BadRequestError';
+  readonly status = 400;
+  constructor(message: string, options?: ErrorOptions) {
+    super('OFFLOOP_BAD_REQUEST', message, options);
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+
+/**
+ * {@link HttpRequest} over a packed head. Nothing is parsed until it is read: a handler that looks at nothing pays for
+ * nothing. Lives on the thread its handler runs on.
+ *
+ * Fields are soft-private rather than `#private` so that `Object.create(req, ...)`, the way to hand a changed request
+ * on to an inner handler, keeps working.
+ */
+export class RingRequest implements HttpRequest {
+  /** @internal */ readonly _head: PackedHead;
+  /** @internal May lie in shared memory; handlers get {@link _own}. */ readonly _bytes: Uint8Array | null;
+  /** @internal */ _copy: Uint8Array<ArrayBuffer> | undefined;
+  /** @internal */ _lines: string[] | undefined;
+  /** @internal */ _headers: Record<string, string> | undefined;
+  /** @internal */ _host: { name: string; port: number } | undefined;
+  /** @internal */ _abortSource: AbortSource | undefined;
+
+  constructor(head: PackedHead, bytes: Uint8Array | null) {
+    this._head = head;
+    this._bytes = bytes;
+  }
+
+  /** @internal One line of the packed head. */
+  _line(index: number): string {
+    this._lines ??= this._head.split('\n');
+    return this._lines[index] as string;
+  }
+
+  get method(): string {
+    return this._line(0);
+  }
+  get path(): string {
+    return this._line(1);
+  }
+  get query(): string | null {
+    const query = this._line(2);
+    return query === '' ? null : query.slice(1);
+  }
+  get remoteAddr(): string {
+    return this._line(3);
+  }
+  get scheme(): 'http' | 'https' {
+    return this._line(4) as 'http' | 'https';
+  }
+  get context(): string {
+    return this._line(5);
+  }
+  get pathInfo(): string {
+    return this.path.slice(this.context.length) || '/';
+  }
+  get protocol(): string {
+    return 'HTTP/1.1';
+  }
+
+  get headers(): Readonly<Record<string, string>> {
+    if (this._headers === undefined) {
+      this._line(0);
+      this._headers = joinHeaders(this._lines as string[]);
+    }
+    return this._headers;
+  }
+
+  get serverName(): string {
+    this._host ??= splitHost(this.headers['host'] ?? '', this.scheme);
+    return this._host.name;
+  }
+  get serverPort(): number {
+    this._host ??= splitHost(this.headers['host'] ?? '', this.scheme);
+    return this._host.port;
+  }
+
+  get contentType(): string | null {
+    return this.headers['content-type'] ?? null;
+  }
+  get contentLength(): number | null {
+    return this._bytes === null ? null : this._bytes.byteLength;
+  }
+  get isWebSocket(): boolean {
+    const upgrade = this.headers['upgrade'];
+    return upgrade !== undefined && upgrade.split(',').some((token) => token.trim().toLowerCase() === 'websocket');
+  }
+
+  get signal(): AbortSignal {
+    this._abortSource ??= new AbortSource();
+    return this._abortSource.signal;
+  }
+
+  /** @internal Fire the signal, or have it aborted already for whoever asks later. */
+  _abort(reason: unknown): void {
+    this._abortSource ??= new AbortSource();
+    this._abortSource.abort(reason);
+  }
+
+  get body(): ReadableStream<Uint8Array> | null {
+    // Through Blob, since it streams a copy: a consumer that transfers the chunks away leaves ours alone.
+    return this._bytes === null ? null : (new Blob([this._own()]).stream() as ReadableStream<Uint8Array>);
+  }
+  /** @internal The body in memory of this thread's own: most of the platform refuses shared memory. */
+  _own(): Uint8Array<ArrayBuffer> {
+    if (this._bytes === null) return EMPTY;
+    if (this._copy === undefined) {
+      const { buffer } = this._bytes;
+      this._copy = buffer instanceof ArrayBuffer ? (this._bytes as Uint8Array<ArrayBuffer>) : Uint8Array.from(this._bytes);
+    }
+    return this._copy;
+  }
+  async bytes(): Promise<Uint8Array> {
+    return this._own();
+  }
+  async text(): Promise<string> {
+    return this._bytes === null ? '' : new TextDecoder().decode(this._own());
+  }
+  async json(): Promise<unknown> {
+    const text = await this.text();
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      throw new BadRequestError(`the request body is not JSON: ${(cause as Error).message}`, { cause });
+    }
+  }
+  async formData(): Promise<FormData> {
+    const headers: Record<string, string> = this.contentType === null ? {} : { 'content-type': this.contentType };
+    try {
+      return await new Response(this._own(), { headers }).formData();
+    } catch (cause) {
+      throw new BadRequestError(`the request body is not a form: ${(cause as Error).message}`, { cause });
+    }
+  }
+
+  /** For logs and debugging: everything but the body. */
+  toJSON(): Record<string, unknown> {
+    const { method, path, query, headers, scheme, protocol, serverName, serverPort, remoteAddr } = this;
+    const { contentType, contentLength, isWebSocket, context, pathInfo } = this;
+    return {
+      method, path, query, headers, scheme, protocol, serverName, serverPort, remoteAddr,
+      contentType, contentLength, isWebSocket, context, pathInfo,
+    };
+  }
+}
+
+/** Where `req.signal` comes from: remembers an abort, and makes the controller only for handlers that ask. */
+class AbortSource {
+  private reason: unknown;
+  private aborted = false;
+  private controller: AbortController | undefined;
+
+  get signal(): AbortSignal {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      if (this.aborted) this.controller.abort(this.reason);
+    }
+    return this.controller.signal;
+  }
+
+  abort(reason: unknown): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    this.reason = reason;
+    this.controller?.abort(reason);
+  }
+}
+
+/** RFC 9110, 5.2: a repeated field is a list. Cookie is the exception that joins with ';' (RFC 6265, 5.4). */
+function joinHeaders(lines: readonly string[]): Record<string, string> {
+  const headers = Object.create(null) as Record<string, string>;
+  for (let i = HEAD_FIELDS; i < lines.length; i += 2) {
+    const name = lines[i] as string;
+    const value = lines[i + 1] as string;
+    const before = headers[name];
+    headers[name] = before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
+  }
+  return headers;
+}
+
+function splitHost(host: string, scheme: string): { name: string; port: number } {
+  const fallback = scheme === 'https' ? 443 : 80;
+  const colon = host.lastIndexOf(':');
+  if (colon === -1 || host.endsWith(']')) return { name: host, port: fallback };
+  return { name: host.slice(0, colon), port: Number(host.slice(colon + 1)) || fallback };
+}

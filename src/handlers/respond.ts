@@ -1,0 +1,276 @@
+/**
+ * The one table of what a handler may return, and how it goes to the wire. Runs on the thread of the handler, so that
+ * encoding costs the I/O thread nothing; what leaves here has been checked and needs no second look.
+ */
+import { OffloopError, OffloopTypeError } from '../errors.js';
+import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
+import { FileBody, readFileBody } from './file.js';
+import type { HeaderValue, HttpResponse } from './types.js';
+
+/** Most bytes of a stream, iterable or file as response body, since it is collected before it is sent: 64 MiB. */
+export const COLLECT_LIMIT = 64 * 1024 * 1024;
+
+const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING };
+
+/**
+ * Encode what a handler returned. Synchronous for strings, bytes and sync iterables; a promise for what has to be read
+ * first. Throws or rejects with OFFLOOP_BAD_RESPONSE (or what the source of the body threw): the caller answers 500.
+ */
+export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer> {
+  if (value === null || value === undefined) return NOTHING;
+  if (typeof value !== 'object') {
+    throw bad(`a handler returned a ${typeof value}; return { status, headers, body }, a Response, or nothing`);
+  }
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null && isWebResponse(value)) return encodeWebResponse(value, isHead);
+  if (Array.isArray(value)) throw bad('a handler returned an array; return { body: array } or json(array)');
+  const response = value as HttpResponse;
+  const status = response.status ?? 200;
+  if (!isStatus(status)) throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
+  const head = new Head();
+  if (response.headers !== undefined && response.headers !== null) head.addAll(response.headers);
+  return withBody(status, head, response.body, isHead);
+}
+
+/** Same, for a body that is known to be text: answers offloop gives in its own name. */
+export function encodeText(status: number, text: string, isHead: boolean): Answer {
+  const head = new Head();
+  head.add('content-type', 'text/plain; charset=utf-8');
+  return finish(status, head, text, isHead);
+}
+
+function bad(message: string): OffloopTypeError {
+  return new OffloopTypeError('OFFLOOP_BAD_RESPONSE', message);
+}
+
+function show(value: unknown): string {
+  try {
+    return (JSON.stringify(value) ?? String(value)).slice(0, 80);
+  } catch {
+    return Object.prototype.toString.call(value);
+  }
+}
+
+// 1xx cannot be final answers, so that a handler can never leave its client waiting for more.
+function isStatus(status: unknown): status is number {
+  return typeof status === 'number' && status >= 200 && status <= 599 && Number.isInteger(status);
+}
+
+// ---------------------------------------------------------------------------------------------------------- headers
+
+// RFC 9110, 5.6.2 and 5.5. Nothing that could end the line passes, so a response can never be split.
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not pass
+const NOT_IN_VALUE = /[^\t\x20-\x7e\x80-\uffff]/;
+
+/** How a header name is treated: written, ours to decide, or with a side effect. */
+type NameKind = 'plain' | 'dropped' | 'length' | 'connection' | 'server';
+const NAME_KINDS: Record<string, NameKind> = {
+  'content-length': 'length',
+  'transfer-encoding': 'dropped',
+  'keep-alive': 'dropped',
+  // The engine writes Date, once a second and whatever we do; a second one would be wrong (RFC 9110, 6.6.1).
+  date: 'dropped',
+  connection: 'connection',
+  server: 'server',
+};
+
+// Handlers use the same few names again and again; checking one costs more than looking it up.
+const nameKinds = new Map<string, NameKind>();
+const MAX_NAMES = 1024;
+
+function nameKind(name: string): NameKind {
+  const known = nameKinds.get(name);
+  if (known !== undefined) return known;
+  if (!TOKEN.test(name)) throw bad(`header name ${show(name)} is not a token`);
+  const kind = NAME_KINDS[name.toLowerCase()] ?? 'plain';
+  if (nameKinds.size < MAX_NAMES) nameKinds.set(name, kind);
+  return kind;
+}
+
+/** The header lines of one response, in the making. */
+class Head {
+  text = '';
+  flags = 0;
+  /** Content-Length as the handler gave it; used only where there is no body to measure. */
+  length: number | undefined;
+  hasContentType = false;
+
+  addAll(headers: object): void {
+    if (typeof headers !== 'object') throw bad(`headers are ${show(headers)}, not an object`);
+    if (Symbol.iterator in headers) {
+      // A Headers or a Map: both iterate over [name, value], Headers with one entry for each Set-Cookie.
+      for (const [name, value] of headers as Iterable<[string, HeaderValue]>) this.add(name, value);
+      return;
+    }
+    for (const name of Object.keys(headers)) this.add(name, (headers as Record<string, HeaderValue>)[name]);
+  }
+
+  add(name: string, value: HeaderValue): void {
+    if (value === null || value === undefined) return;
+    if (typeof value === 'string') this.line(name, value);
+    else if (typeof value === 'number') this.line(name, String(value));
+    else if (Array.isArray(value)) for (const one of value) this.add(name, one);
+    else throw bad(`header ${name} is ${show(value)}; a value is a string, a number, an array of them, or null`);
+  }
+
+  private line(name: string, value: string): void {
+    const kind = nameKind(name);
+    if (NOT_IN_VALUE.test(value)) throw bad(`header ${name} has a control character in its value ${show(value)}`);
+    switch (kind) {
+      case 'dropped':
+        return;
+      case 'length':
+        if (/^\d{1,15}$/.test(value)) this.length = Number(value);
+        return;
+      case 'connection':
+        if (value.split(',').some((token) => token.trim().toLowerCase() === 'close')) this.flags |= FLAG_CLOSE;
+        return;
+      case 'server':
+        this.flags |= FLAG_SERVER;
+        break;
+      default:
+        if (name.length === 12 && name.toLowerCase() === 'content-type') this.hasContentType = true;
+    }
+    this.text = this.text === '' ? `${name}: ${value}` : `${this.text}\r\n${name}: ${value}`;
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------ bodies
+
+function withBody(status: number, head: Head, body: unknown, isHead: boolean): Answer | Promise<Answer> {
+  if (typeof body === 'string') return finish(status, head, body, isHead);
+  if (body === null || body === undefined) return finish(status, head, 0, isHead);
+  if (typeof body !== 'object') {
+    throw bad(`body is a ${typeof body}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`);
+  }
+  const bytes = asBytes(body);
+  if (bytes !== undefined) return finish(status, head, bytes, isHead);
+  if (body instanceof FileBody) return withFile(status, head, body, isHead);
+  const iterable = body as Partial<AsyncIterable<unknown> & Iterable<unknown>>;
+  if (typeof iterable[Symbol.asyncIterator] === 'function') {
+    return withStream(status, head, iterable as AsyncIterable<unknown>, isHead);
+  }
+  if (typeof iterable[Symbol.iterator] === 'function') {
+    if (isHead) return finish(status, head, null, true);
+    const collector = new Collector();
+    for (const chunk of iterable as Iterable<unknown>) collector.add(chunk);
+    return finish(status, head, collector.bytes(), false);
+  }
+  if (isBlob(body)) {
+    if (!head.hasContentType && body.type !== '') head.add('content-type', body.type);
+    if (isHead) return finish(status, head, body.size, true);
+    return withStream(status, head, body.stream() as unknown as AsyncIterable<unknown>, false);
+  }
+  throw bad(`body is ${Object.prototype.toString.call(body)}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`);
+}
+
+function finish(status: number, head: Head, body: string | Uint8Array | number | null, isHead: boolean): Answer {
+  return { status, head: head.text, payload: payloadFor(status, head, body, isHead), flags: head.flags };
+}
+
+function payloadFor(status: number, head: Head, body: string | Uint8Array | number | null, isHead: boolean): Payload {
+  // RFC 9110, 8.6 and 15: no content and no length for 204 and 304; 205 says it is empty.
+  if (status === 204 || status === 304) return null;
+  if (status === 205) return 0;
+  if (isHead) {
+    // A handler that answers HEAD by itself may know the length without having the bytes.
+    if (body === 0 || body === null) return head.length ?? body;
+    return typeof body === 'string' ? Buffer.byteLength(body) : typeof body === 'number' ? body : body.byteLength;
+  }
+  if (body === '' || body === null) return 0;
+  return body;
+}
+
+/** Bytes in a buffer of their own. A view on part of a larger buffer would drag the whole of it across threads. */
+function asBytes(body: object): Uint8Array | undefined {
+  if (body instanceof ArrayBuffer) return new Uint8Array(body);
+  if (!ArrayBuffer.isView(body)) return undefined;
+  const { buffer, byteOffset, byteLength } = body;
+  if (buffer instanceof SharedArrayBuffer) return Uint8Array.from(new Uint8Array(buffer, byteOffset, byteLength));
+  if (byteLength === 0) return new Uint8Array(0);
+  if (byteLength === buffer.byteLength && body instanceof Uint8Array) return body;
+  return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength));
+}
+
+/** Gathers the chunks of a body, never more than {@link COLLECT_LIMIT}. */
+class Collector {
+  private readonly chunks: Uint8Array[] = [];
+  private size = 0;
+
+  add(chunk: unknown): void {
+    let bytes: Uint8Array;
+    if (typeof chunk === 'string') bytes = Buffer.from(chunk);
+    else if (ArrayBuffer.isView(chunk)) bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    else if (chunk instanceof ArrayBuffer) bytes = new Uint8Array(chunk);
+    else throw bad(`a chunk of the body is ${show(chunk)}; chunks are strings or bytes`);
+    this.size += bytes.byteLength;
+    if (this.size > COLLECT_LIMIT) {
+      throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `the response body grew past ${COLLECT_LIMIT} bytes`);
+    }
+    this.chunks.push(bytes);
+  }
+
+  bytes(): Uint8Array {
+    const all = new Uint8Array(this.size);
+    let at = 0;
+    for (const chunk of this.chunks) {
+      all.set(chunk, at);
+      at += chunk.byteLength;
+    }
+    return all;
+  }
+}
+
+async function withStream(status: number, head: Head, source: AsyncIterable<unknown>, isHead: boolean): Promise<Answer> {
+  if (isHead) {
+    await cancel(source);
+    return finish(status, head, null, true);
+  }
+  const collector = new Collector();
+  // `for await` cancels the source by itself when a chunk is bad or the bound is hit.
+  for await (const chunk of source) collector.add(chunk);
+  return finish(status, head, collector.bytes(), false);
+}
+
+/** Let go of a source that will not be read. What it thinks of that no longer matters. */
+async function cancel(source: object): Promise<void> {
+  try {
+    const stream = source as { cancel?: () => Promise<void>; destroy?: () => void };
+    if (typeof stream.cancel === 'function') await stream.cancel();
+    else if (typeof stream.destroy === 'function') stream.destroy();
+  } catch {}
+}
+
+async function withFile(status: number, head: Head, body: FileBody, isHead: boolean): Promise<Answer> {
+  const read = await readFileBody(body, isHead, COLLECT_LIMIT);
+  if (read.kind === 'missing') return encodeText(404, 'Not Found', isHead);
+  if (read.kind === 'too-large') {
+    throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `${body.path} is larger than ${COLLECT_LIMIT} bytes`);
+  }
+  if (!head.hasContentType) head.add('content-type', body.contentType);
+  return finish(status, head, read.kind === 'size' ? read.size : read.bytes, isHead);
+}
+
+function isBlob(body: object): body is Blob {
+  const tag = Object.prototype.toString.call(body);
+  return (tag === '[object Blob]' || tag === '[object File]') && typeof (body as Blob).stream === 'function';
+}
+
+// ------------------------------------------------------------------------------------------------------ web Response
+
+// Not instanceof: naming the global would load Node's whole fetch into every worker, and a Response of another copy
+// of undici is as good.
+function isWebResponse(value: object): value is Response {
+  return Object.prototype.toString.call(value) === '[object Response]' && 'headers' in value && 'body' in value;
+}
+
+function encodeWebResponse(response: Response, isHead: boolean): Answer | Promise<Answer> {
+  if (!isStatus(response.status)) throw bad(`a Response with status ${response.status} cannot be sent`);
+  if (response.bodyUsed) throw bad('the body of the returned Response has been read already');
+  const head = new Head();
+  head.addAll(response.headers);
+  const body = response.body;
+  if (body === null) return finish(response.status, head, 0, isHead);
+  return withStream(response.status, head, body as unknown as AsyncIterable<unknown>, isHead);
+}

@@ -1,0 +1,101 @@
+/** What a handler sees and what it may return. */
+import type { Readable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
+import type { FileBody } from './file.js';
+
+/**
+ * One HTTP request. Read-only; everything is copied out of the socket before the handler runs, so it may be kept and
+ * read at any time. Properties are parsed when first read.
+ */
+export interface HttpRequest {
+  /** Upper case: 'GET'. */
+  readonly method: string;
+  /** The request target up to '?', not decoded: '/a%20b'. */
+  readonly path: string;
+  /** What follows '?', not decoded; '' for '/a?', null without '?'. */
+  readonly query: string | null;
+  /** Lower-case names. Duplicates are joined with ', ', those of `cookie` with '; '. Has no prototype. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly scheme: 'http' | 'https';
+  /** 'HTTP/1.1'. */
+  readonly protocol: string;
+  /** Host of the Host header, without the port; IPv6 stays in brackets. */
+  readonly serverName: string;
+  /** Port of the Host header, else 80 for http and 443 for https. */
+  readonly serverPort: number;
+  /** Address of the peer; '' on a Unix domain socket. */
+  readonly remoteAddr: string;
+  /** The Content-Type header as it came, or null. */
+  readonly contentType: string | null;
+  /** Bytes of the body: of a chunked one too, since it is complete when the handler runs. null without a body. */
+  readonly contentLength: number | null;
+  /** Whether the request asks for an upgrade to WebSocket. */
+  readonly isWebSocket: boolean;
+  /** The path prefix of the mount that matched, not decoded; '' for '/'. */
+  readonly context: string;
+  /** The path behind `context`, not decoded; starts with '/'. */
+  readonly pathInfo: string;
+  /** Aborts when the client goes away before the answer is ready. Made when first read. */
+  readonly signal: AbortSignal;
+  /** The body as a stream, or null when there is none. The methods below may be called again and again, with or without it. */
+  readonly body: ReadableStream<Uint8Array> | null;
+  /** The body's bytes; the same array each time. */
+  bytes(): Promise<Uint8Array>;
+  /** The body as UTF-8. */
+  text(): Promise<string>;
+  /** The body as JSON. Rejects with a {@link BadRequestError}, which uncaught becomes a 400. */
+  json(): Promise<unknown>;
+  /** The body as a form, urlencoded or multipart. Rejects with a {@link BadRequestError}, which uncaught becomes a 400. */
+  formData(): Promise<FormData>;
+}
+
+/** A string (sent as UTF-8), bytes, a file, a stream, or an iterable of strings and bytes. null = empty. */
+export type Body =
+  | string
+  | Uint8Array
+  | ArrayBuffer
+  | FileBody
+  | ReadableStream
+  | Readable
+  | Blob
+  | Iterable<string | Uint8Array>
+  | AsyncIterable<string | Uint8Array>
+  | null;
+
+export type HeaderValue = string | number | readonly (string | number)[] | null | undefined;
+
+/**
+ * A response. Framing is ours: Content-Length is always the true one, and Content-Length, Transfer-Encoding, Date and
+ * Keep-Alive given here are dropped. `Connection: close` closes the connection behind the response.
+ */
+export interface HttpResponse {
+  /** 200 to 599. Default 200. */
+  status?: number;
+  /** An array makes one line each; null leaves the header out. Numbers are written as strings. */
+  headers?: Record<string, HeaderValue>;
+  body?: Body | undefined;
+}
+
+/** Nothing = 404. */
+export type Returns = HttpResponse | Response | null | undefined;
+
+/**
+ * A Ring-style handler. Return the response, or a promise of it: while the promise is pending the thread is free for
+ * others. A throw or a rejection becomes a 500 with a fixed sentence; the error goes to the server's `errorLogger`.
+ */
+// biome-ignore lint/suspicious/noConfusingVoidType: a handler that falls off its end returns void, and that is a 404
+export type Handler = (req: HttpRequest) => Returns | void | Promise<Returns | void>;
+
+/** A Fetch-style handler, as Hono, h3, itty-router and others are. */
+export interface FetchHandler {
+  fetch(request: Request): Response | Promise<Response>;
+}
+
+/** What a handler module exports. */
+export interface HandlerModule {
+  default: Handler | FetchHandler;
+  /** Awaited in each worker before it takes work. A rejection counts like a module that cannot be loaded. */
+  onWorkerStart?: () => unknown;
+  /** Awaited in each worker that ends in an orderly way. */
+  onWorkerStop?: () => unknown;
+}

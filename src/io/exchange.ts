@@ -1,0 +1,229 @@
+import { REFUSALS, type Refusal } from '../errors.js';
+import { type Accepted, FLAG_CLOSE, type Invocation, type PackedHead, type Payload } from '../protocol.js';
+import { collectBody } from './body-reader.js';
+import type { EngineResponse } from './engine.js';
+import type { Gated } from './read-gate.js';
+import type { Mount } from './router.js';
+
+/** What an exchange needs of the server it belongs to. */
+export interface ExchangeHost {
+  readonly maxBody: number;
+  readonly stopping: boolean;
+  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, done: () => void): boolean;
+  begin(res: EngineResponse, refusal: Refusal): void;
+  watch(exchange: Exchange): void;
+  forget(exchange: Exchange): void;
+  /** The exchange is over: answered to the last byte, or its client gone. */
+  finished(exchange: Exchange): void;
+  answered(status: number, flags: number): void;
+  refused(refusal: Refusal): void;
+  failed(head: PackedHead, error: unknown): void;
+}
+
+/** Ms between looks whether a refused client still sends. */
+const LINGER_STEP = 100;
+/** Ms after which it is cut in any case. */
+const LINGER_AT_MOST = 2000;
+
+const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
+
+/**
+ * One request and its response. Lives on the I/O thread from the engine's callback until the answer has been written
+ * or the client is gone; owns the native response, which is dead from then on, and its abort hook.
+ */
+export class Exchange implements Invocation, Gated {
+  body: Uint8Array | null = null;
+  /** Where it goes; set when it has been routed. */
+  mount!: Mount;
+
+  private accepted: Accepted | null = null;
+  private hooked = false;
+  private answeredYet = false;
+  private over = false;
+  private paused = false;
+  /** Inside the engine's own callback, where everything written travels in one packet. */
+  private corked = true;
+
+  constructor(
+    private readonly host: ExchangeHost,
+    private readonly res: EngineResponse,
+    readonly head: PackedHead,
+    private readonly isHead: boolean,
+    private readonly wantsClose: boolean,
+  ) {}
+
+  // -------------------------------------------------------------------------------------------------------- taking
+
+  /** Run the request. Call in the engine's callback for the head. */
+  begin(hasBody: boolean): void {
+    if (!hasBody) {
+      this.dispatch();
+    } else {
+      this.hook();
+      const done = (body: Uint8Array | null): void => {
+        this.body = body;
+        this.corked = true;
+        this.dispatch();
+      };
+      collectBody(this.res, this.host.maxBody, done, () => this.refuseAndLinger(REFUSALS.bodyTooLarge, false));
+    }
+    this.corked = false;
+  }
+
+  private dispatch(): void {
+    if (this.over) return;
+    const { dispatcher, target } = this.mount;
+    const accepted = dispatcher.dispatch(target, this);
+    // An inline handler has answered by now, if it could.
+    if (!this.answeredYet) {
+      this.hook();
+      if (accepted === null) {
+        this.refuseOverload(dispatcher.retryAfter());
+      } else {
+        this.accepted = accepted;
+        this.host.watch(this);
+      }
+    }
+    this.corked = false;
+  }
+
+  /** The abort hook: from here on the engine may take the response away at any time. */
+  private hook(): void {
+    if (this.hooked) return;
+    this.hooked = true;
+    this.res.onAborted(() => {
+      if (this.over) return;
+      this.over = true;
+      this.host.forget(this);
+      this.accepted?.cancel();
+      this.host.finished(this);
+    });
+  }
+
+  /** Last resort when something of ours threw in the engine's callback: never let it return unhooked. */
+  rescue(error: unknown): void {
+    if (this.over || this.answeredYet) return;
+    this.hook();
+    this.fail(error);
+  }
+
+  // ----------------------------------------------------------------------------------------------------- answering
+
+  answer(status: number, head: string, payload: Payload, flags: number): void {
+    if (this.over || this.answeredYet) return;
+    this.host.answered(status, flags);
+    this.send(status, head, payload, flags);
+  }
+
+  fail(error: unknown): void {
+    if (this.over || this.answeredYet) return;
+    this.host.failed(this.head, error);
+    this.refuse(REFUSALS.failed);
+  }
+
+  /** Answer in the server's own name. */
+  refuse(refusal: Refusal): void {
+    if (this.over || this.answeredYet) return;
+    this.host.refused(refusal);
+    this.send(refusal.status, refusal.text === '' ? '' : TEXT_HEAD, this.own(refusal.text), refusal.close ? FLAG_CLOSE : 0);
+  }
+
+  private refuseOverload(retryAfter: number): void {
+    const refusal = REFUSALS.overloaded;
+    this.host.refused(refusal);
+    this.send(refusal.status, `${TEXT_HEAD}\r\nretry-after: ${retryAfter}`, this.own(refusal.text), 0);
+  }
+
+  private own(text: string): Payload {
+    return this.isHead ? Buffer.byteLength(text) : text === '' ? 0 : text;
+  }
+
+  private send(status: number, head: string, payload: Payload, flags: number): void {
+    this.answeredYet = true;
+    // Ending without a body does not count as an answer for the engine while its callback runs.
+    if (payload === null || typeof payload === 'number') this.hook();
+    this.host.forget(this);
+    const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
+    if (this.corked) this.write(status, head, payload, flags, close);
+    else this.res.cork(() => this.write(status, head, payload, flags, close));
+  }
+
+  private write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
+    if (this.host.write(this.res, status, head, payload, flags, close, this.finish)) this.finish();
+    else this.hook();
+  }
+
+  private readonly finish = (): void => {
+    if (this.over) return;
+    this.over = true;
+    this.host.finished(this);
+  };
+
+  // ------------------------------------------------------------------------------------------------------ refusing
+
+  /**
+   * Refuse a request whose head is not to be trusted. Not in this turn: answered now, the engine would go on and run
+   * whatever follows in the same packet; unanswered, it closes the connection on a follower, and on nothing else.
+   */
+  refuseLater(refusal: Refusal): void {
+    this.hook();
+    this.corked = false;
+    setImmediate(() => this.refuse(refusal));
+  }
+
+  /**
+   * Refuse a body that is too large. Closing on a client that is still sending would reset the connection, and the
+   * answer would be lost on the way: so the answer goes out at once, what still comes is thrown away, and the
+   * connection is closed when the client has stopped sending, or after two seconds.
+   */
+  refuseAndLinger(refusal: Refusal, discard: boolean): void {
+    if (this.over || this.answeredYet) return;
+    this.hook();
+    if (this.isHead) {
+      this.refuse(refusal);
+      return;
+    }
+    this.answeredYet = true;
+    this.host.refused(refusal);
+    const { res } = this;
+    const begin = (): void => this.host.begin(res, refusal);
+    if (this.corked) begin();
+    else res.cork(begin);
+    let received = discard;
+    let ended = false;
+    res.onData((_chunk, isLast) => {
+      received = true;
+      ended ||= isLast;
+    });
+    const began = performance.now();
+    const timer = setInterval(() => {
+      const late = performance.now() - began >= LINGER_AT_MOST;
+      if (!this.over && received && !ended && !late) {
+        received = false;
+        return;
+      }
+      clearInterval(timer);
+      if (this.over) return;
+      res.cork(() => res.end('', true));
+      this.finish();
+    }, LINGER_STEP);
+    timer.unref();
+  }
+
+  // --------------------------------------------------------------------------------------------------------- gated
+
+  get waiting(): boolean {
+    return !this.over && !this.answeredYet;
+  }
+
+  pauseReading(): void {
+    this.paused = true;
+    this.res.pause();
+  }
+
+  resumeReading(): void {
+    if (!this.paused || this.over) return;
+    this.paused = false;
+    this.res.resume();
+  }
+}

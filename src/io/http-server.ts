@@ -1,0 +1,182 @@
+/** The server's side of the sockets: takes requests from the engine, routes them, and keeps count of what is open. */
+import { REFUSALS, type Refusal } from '../errors.js';
+import type { ResolvedServerOptions } from '../options.js';
+import { FLAG_NOTHING, type PackedHead, type Payload } from '../protocol.js';
+import type { Address, Engine, EngineRequest, EngineResponse, Listener } from './engine.js';
+import { Exchange, type ExchangeHost } from './exchange.js';
+import { ReadGate } from './read-gate.js';
+import { RequestReader } from './request-reader.js';
+import { ResponseWriter } from './response-writer.js';
+import { Router } from './router.js';
+
+export class HttpServer implements ExchangeHost {
+  readonly router = new Router();
+  readonly maxBody: number;
+  stopping = false;
+  /** Exchanges that are open now. */
+  open = 0;
+  /** Answers given since the start, by status. */
+  readonly answers: Record<string, number> = {};
+
+  private readonly reader: RequestReader;
+  private readonly writer: ResponseWriter;
+  private readonly gate = new ReadGate();
+  private listener: Listener | undefined;
+  private readonly idle: (() => void)[] = [];
+
+  constructor(private readonly options: ResolvedServerOptions) {
+    this.maxBody = options.maxBody;
+    this.reader = new RequestReader(options.maxLine);
+    this.writer = new ResponseWriter(options.serverHeader);
+  }
+
+  /** Bind. Resolves with the port, 0 for a Unix socket. */
+  async listen(engine: Engine): Promise<number> {
+    const { ip, port, unix } = this.options;
+    const address: Address = unix === undefined ? { kind: 'tcp', ip, port } : { kind: 'unix', path: unix };
+    this.listener = await engine.listen(address, this.take);
+    this.gate.listening(this.listener.port, address.kind === 'tcp' && (ip.includes(':') || ip === 'localhost'));
+    return this.listener.port;
+  }
+
+  /** The engine's callback for every request. Nothing may escape it: see engine.ts. */
+  private readonly take = (res: EngineResponse, req: EngineRequest): void => {
+    let exchange: Exchange | undefined;
+    try {
+      const { reader } = this;
+      const problem = reader.read(req);
+      const mount = problem === undefined ? this.router.match(reader.host, reader.path) : undefined;
+      const head: PackedHead = `${reader.method}\n${reader.path}\n${reader.query}\n${addressOf(res)}\n${mount?.line ?? '\n'}${reader.headers}`;
+      exchange = new Exchange(this, res, head, reader.method === 'HEAD', reader.wantsClose);
+      this.open++;
+      if (problem !== undefined) exchange.refuseLater(problem);
+      else if (this.stopping) exchange.refuse(REFUSALS.stopping);
+      else if (mount === undefined) exchange.refuse(REFUSALS.notFound);
+      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge, true);
+      else {
+        exchange.mount = mount;
+        exchange.begin(reader.hasBody);
+      }
+    } catch (error) {
+      this.rescue(exchange, res, error);
+    }
+  };
+
+  private rescue(exchange: Exchange | undefined, res: EngineResponse, error: unknown): void {
+    this.log('error', 'offloop failed to take a request', error);
+    try {
+      if (exchange === undefined) res.close();
+      else exchange.rescue(error);
+    } catch (again) {
+      this.log('error', 'and failed to answer it', again);
+    }
+  }
+
+  // ----------------------------------------------------------------------------------------------------- the host
+
+  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, done: () => void): boolean {
+    return this.writer.write(res, status, head, payload, flags, close, done);
+  }
+
+  begin(res: EngineResponse, refusal: Refusal): void {
+    this.writer.begin(res, refusal.status, 'connection: close\r\ncontent-type: text/plain; charset=utf-8', refusal.text);
+  }
+
+  watch(exchange: Exchange): void {
+    this.gate.watch(exchange);
+  }
+
+  forget(exchange: Exchange): void {
+    this.gate.forget(exchange);
+  }
+
+  finished(_exchange: Exchange): void {
+    this.open--;
+    if (this.open === 0 && this.idle.length > 0) for (const resolve of this.idle.splice(0)) resolve();
+  }
+
+  answered(status: number, flags: number): void {
+    this.count(status);
+    if (this.options.eventLogger === undefined) return;
+    const names = this.options.eventNames;
+    this.event((flags & FLAG_NOTHING) !== 0 ? names.serverStatus404 : names.serverStatusPrefix + status);
+  }
+
+  refused(refusal: Refusal): void {
+    this.count(refusal.status);
+    if (this.options.eventLogger === undefined) return;
+    const names = this.options.eventNames;
+    switch (refusal) {
+      case REFUSALS.bodyTooLarge:
+        return this.event(names.serverStatus413);
+      case REFUSALS.uriTooLong:
+        return this.event(names.serverStatus414);
+      case REFUSALS.headersTooLarge:
+        return this.event(names.serverStatus431);
+      case REFUSALS.failed:
+        return this.event(names.serverStatus500);
+      case REFUSALS.overloaded:
+        return this.event(names.serverStatus503);
+      case REFUSALS.stopping:
+        return this.event(names.serverStatus503Stopping);
+      case REFUSALS.notFound:
+        return this.event(names.serverStatus404);
+      default:
+        return this.event(names.serverStatusPrefix + refusal.status);
+    }
+  }
+
+  failed(head: PackedHead, error: unknown): void {
+    const [method, path] = head.split('\n', 2);
+    this.log('error', `${method} ${path}`, error);
+  }
+
+  private count(status: number): void {
+    this.answers[status] = (this.answers[status] ?? 0) + 1;
+  }
+
+  private event(name: string): void {
+    try {
+      this.options.eventLogger?.(name);
+    } catch {
+      // http-kit's rule: a logger that throws is ignored.
+    }
+  }
+
+  log(level: 'error' | 'warn', message: string, error: unknown): void {
+    try {
+      if (level === 'error') this.options.errorLogger(message, error);
+      else this.options.warnLogger(message, error);
+    } catch {
+      // As above.
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the end
+
+  /** Take no more connections; every answer from now on closes its own. */
+  stopListening(): void {
+    this.stopping = true;
+    this.listener?.stopListening();
+  }
+
+  /** Resolves when no exchange is open. */
+  whenIdle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.open === 0) resolve();
+      else this.idle.push(resolve);
+    });
+  }
+
+  /** Cut what is left. */
+  close(): void {
+    this.gate.close();
+    this.listener?.close();
+  }
+}
+
+const addresses = new TextDecoder('latin1');
+
+function addressOf(res: EngineResponse): string {
+  return addresses.decode(res.getRemoteAddressAsText());
+}

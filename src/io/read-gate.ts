@@ -1,0 +1,143 @@
+import { readFile } from 'node:fs/promises';
+
+/** An exchange as the gate sees it. */
+export interface Gated {
+  /** Whether the answer is still to come. */
+  readonly waiting: boolean;
+  pauseReading(): void;
+  /** Safe to call when reading is not paused. */
+  resumeReading(): void;
+}
+
+/** Turns that bring at most this many requests pause each of them at once. */
+const FEW = 4;
+/** Ms after which the others are paused, if their answer has not come. */
+const PAUSE_AFTER = 1;
+/** Ms between looks for clients that have gone; more when looking itself takes long. */
+const LOOK_EVERY = 25;
+/** Looking may take one part in so many of the time. */
+const LOOK_SHARE = 20;
+/** Ms after which reading goes on in any case: on systems where nobody can look, and for what looking cannot see. */
+const PAUSE_AT_MOST_BLIND = 250;
+const PAUSE_AT_MOST = 1000;
+
+/**
+ * Stops reading from connections whose answer is pending. The engine closes a connection when a second request arrives
+ * while the first is unanswered, so a client that pipelines would lose both; unread, the second one waits its turn.
+ *
+ * Pausing has two prices. It takes half a dozen system calls, as much as the whole of a cheap request: so when a turn
+ * brings many requests, only those are paused that have no answer after a millisecond. And a paused socket does not
+ * tell that its client has hung up: so while anything is paused, the kernel's table of connections is looked at now and
+ * then, and when some client of this port has closed its side, reading goes on and the engine finds out which.
+ */
+export class ReadGate {
+  private fresh: Gated[] = [];
+  private later: Gated[] = [];
+  private readonly paused = new Map<Gated, number>();
+  private turnScheduled = false;
+  private laterTimer: NodeJS.Timeout | undefined;
+  private lookTimer: NodeJS.Timeout | undefined;
+  private looking = false;
+  private readonly table: HangUpTable;
+
+  constructor(table: HangUpTable = new HangUpTable()) {
+    this.table = table;
+  }
+
+  /** The port being served, as soon as it is known; 0 for a Unix socket. */
+  listening(port: number, ipv6: boolean): void {
+    this.table.listening(port, ipv6);
+  }
+
+  /** A request has been taken and its answer is not there yet. */
+  watch(exchange: Gated): void {
+    this.fresh.push(exchange);
+    if (this.turnScheduled) return;
+    this.turnScheduled = true;
+    setImmediate(this.endOfTurn);
+  }
+
+  /** Its answer is there, or its client gone. */
+  forget(exchange: Gated): void {
+    if (this.paused.delete(exchange)) exchange.resumeReading();
+  }
+
+  close(): void {
+    clearTimeout(this.laterTimer);
+    clearTimeout(this.lookTimer);
+    this.paused.clear();
+  }
+
+  private readonly endOfTurn = (): void => {
+    this.turnScheduled = false;
+    const taken = this.fresh;
+    this.fresh = [];
+    if (taken.length <= FEW) {
+      for (const exchange of taken) this.pause(exchange);
+      return;
+    }
+    for (const exchange of taken) this.later.push(exchange);
+    this.laterTimer ??= setTimeout(() => {
+      this.laterTimer = undefined;
+      const due = this.later;
+      this.later = [];
+      for (const exchange of due) this.pause(exchange);
+    }, PAUSE_AFTER);
+  };
+
+  private pause(exchange: Gated): void {
+    if (!exchange.waiting) return;
+    exchange.pauseReading();
+    this.paused.set(exchange, performance.now());
+    if (!this.looking) this.lookIn(LOOK_EVERY);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- looking
+
+  private lookIn(ms: number): void {
+    this.looking = true;
+    this.lookTimer = setTimeout(() => void this.look(), ms);
+    this.lookTimer.unref();
+  }
+
+  private async look(): Promise<void> {
+    const began = performance.now();
+    const someoneHungUp = await this.table.look();
+    const now = performance.now();
+    const atMost = someoneHungUp === undefined ? PAUSE_AT_MOST_BLIND : PAUSE_AT_MOST;
+    // In insertion order, so the longest paused come first.
+    for (const [exchange, since] of this.paused) {
+      if (someoneHungUp !== true && now - since < atMost) break;
+      this.forget(exchange);
+    }
+    if (this.paused.size === 0) this.looking = false;
+    else this.lookIn(Math.max(LOOK_EVERY, (now - began) * LOOK_SHARE));
+  }
+}
+
+/** Linux's table of TCP connections: says whether a client has closed its side of a connection to a port of ours. */
+export class HangUpTable {
+  private files: string[] = [];
+  private closeWait: RegExp | undefined;
+
+  listening(port: number, ipv6: boolean): void {
+    if (port === 0 || process.platform !== 'linux') return;
+    this.files = ipv6 ? ['/proc/self/net/tcp', '/proc/self/net/tcp6'] : ['/proc/self/net/tcp'];
+    // local address:port, remote address:port, state; 08 is CLOSE_WAIT (net/tcp_states.h).
+    const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
+    this.closeWait = new RegExp(`:${hexPort} [0-9A-F]+:[0-9A-F]{4} 08 `);
+  }
+
+  /** undefined = there is no way to know. */
+  async look(): Promise<boolean | undefined> {
+    const { closeWait } = this;
+    if (closeWait === undefined) return undefined;
+    try {
+      for (const file of this.files) if (closeWait.test(await readFile(file, 'latin1'))) return true;
+      return false;
+    } catch {
+      this.closeWait = undefined;
+      return undefined;
+    }
+  }
+}

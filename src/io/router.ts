@@ -1,0 +1,72 @@
+import type { Dispatcher } from '../protocol.js';
+
+/** A handler bound to (virtual host, path prefix). */
+export interface Mount {
+  /** Matched prefix without a trailing slash; '' for '/'. */
+  readonly context: string;
+  readonly dispatcher: Dispatcher;
+  /** Names the handler within its dispatcher. */
+  readonly target: number;
+  /** The constant lines of a packed head: scheme and context. */
+  readonly line: string;
+}
+
+/**
+ * Finds the mount of a request: virtual host first, then the longest path prefix that ends on a segment boundary. A
+ * virtual host without a matching path is not found; it does not fall back to the mounts without one (Undertow's rule,
+ * which Immutant has). Costs one look-up for each segment of the path at most, however many mounts there are.
+ */
+export class Router {
+  private readonly anyHost = new Map<string, Mount>();
+  private readonly byHost = new Map<string, Map<string, Mount>>();
+  /** The mount of '/' when it is the only one: nothing to look up then. */
+  private only: Mount | undefined;
+
+  match(host: string, path: string): Mount | undefined {
+    if (this.only !== undefined) return this.only;
+    const mounts = this.byHost.size === 0 ? this.anyHost : (this.byHost.get(hostName(host)) ?? this.anyHost);
+    for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const mount = mounts.get(end === path.length ? path : path.slice(0, end));
+      if (mount !== undefined) return mount;
+    }
+    return mounts.get('');
+  }
+
+  /** Bind, or replace what is bound there. */
+  set(virtualHost: string | undefined, path: string, mount: Mount): void {
+    let mounts = this.anyHost;
+    if (virtualHost !== undefined) {
+      const name = virtualHost.toLowerCase();
+      mounts = this.byHost.get(name) ?? new Map();
+      this.byHost.set(name, mounts);
+    }
+    mounts.set(contextOf(path), mount);
+    this.refresh();
+  }
+
+  /** Returns whether there was anything to remove. */
+  delete(virtualHost: string | undefined, path: string): boolean {
+    const name = virtualHost?.toLowerCase();
+    const mounts = name === undefined ? this.anyHost : this.byHost.get(name);
+    const removed = mounts?.delete(contextOf(path)) ?? false;
+    if (name !== undefined && mounts?.size === 0) this.byHost.delete(name);
+    this.refresh();
+    return removed;
+  }
+
+  private refresh(): void {
+    this.only = this.byHost.size === 0 && this.anyHost.size === 1 ? this.anyHost.get('') : undefined;
+  }
+}
+
+/** '/a/b/' and '/a/b' are one mount, whose context is '/a/b'; that of '/' is ''. */
+export function contextOf(path: string): string {
+  let end = path.length;
+  while (end > 0 && path[end - 1] === '/') end--;
+  return path.slice(0, end);
+}
+
+function hostName(host: string): string {
+  const colon = host.lastIndexOf(':');
+  return (colon === -1 || host.endsWith(']') ? host : host.slice(0, colon)).toLowerCase();
+}

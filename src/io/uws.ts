@@ -1,0 +1,89 @@
+/** uWebSockets.js behind the engine interface: the only file that touches the native package. */
+import { lstatSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { OffloopError } from '../errors.js';
+import type { Address, Engine, Listener, OnRequest } from './engine.js';
+import { loadEngine, type UwsModule } from './uws-loader.js';
+
+export function createEngine(): Engine {
+  const { uws } = loadEngine();
+  // Switches off the product header of the engine's own. Older and newer builds have different names for it.
+  uws._cfg?.('silent');
+  uws._cfg?.('999999990007');
+  return { listen: (address, onRequest) => listen(uws, address, onRequest) };
+}
+
+async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): Promise<Listener> {
+  if (address.kind === 'unix') await makeRoom(address.path);
+  const app = uws.App();
+  app.any('/*', onRequest as never);
+  const socket = await new Promise<unknown>((resolve) => {
+    if (address.kind === 'unix') app.listen_unix(resolve, address.path);
+    // Without the flag a second server on the port would bind too, and silently take half of the connections.
+    else app.listen(address.ip, address.port, uws.LIBUS_LISTEN_EXCLUSIVE_PORT, resolve);
+  });
+  if (!socket) {
+    app.close();
+    throw await whyNot(address);
+  }
+  let listening = true;
+  let open = true;
+  const stopListening = (): void => {
+    if (!listening) return;
+    listening = false;
+    uws.us_listen_socket_close(socket);
+    if (address.kind === 'unix') rmSync(address.path, { force: true });
+  };
+  return {
+    port: address.kind === 'unix' ? 0 : uws.us_socket_local_port(socket),
+    stopListening,
+    close: () => {
+      if (!open) return;
+      open = false;
+      stopListening();
+      app.close();
+    },
+  };
+}
+
+const where = (address: Address): string => (address.kind === 'unix' ? address.path : `${address.ip} port ${address.port}`);
+
+function cannotListen(address: Address, code: string, advice: string, cause?: unknown): OffloopError {
+  return new OffloopError(code, `offloop cannot listen on ${where(address)}: ${code}; ${advice}`, { cause });
+}
+
+const ADVICE: Record<string, string> = {
+  EADDRINUSE: 'something is listening there already: stop it, or choose another port (port: 0 takes any free one)',
+  EACCES: 'this user may not: ports below 1024 and some folders need more rights',
+  EADDRNOTAVAIL: 'this machine has no such address: check ip',
+  ENOENT: 'the folder does not exist',
+};
+
+/** The engine only says no. Node's own listen, tried in its place, knows why. */
+async function whyNot(address: Address): Promise<OffloopError> {
+  const cause = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+    const probe = createServer();
+    probe.once('error', resolve);
+    probe.listen(address.kind === 'unix' ? { path: address.path } : { host: address.ip, port: address.port }, () => {
+      probe.close(() => resolve(undefined));
+    });
+  });
+  const code = cause?.code ?? 'OFFLOOP_LISTEN_FAILED';
+  return cannotListen(address, code, ADVICE[code] ?? 'the engine gave no reason', cause);
+}
+
+/** The engine removes whatever lies at the path. Make sure it is nothing but the socket of a server that has died. */
+async function makeRoom(path: string): Promise<void> {
+  const address: Address = { kind: 'unix', path };
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isSocket()) throw cannotListen(address, 'EADDRINUSE', 'there is a file of that name that is no socket');
+  const alive = await new Promise<boolean>((resolve) => {
+    const probe = connect(path, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (alive) throw cannotListen(address, 'EADDRINUSE', ADVICE['EADDRINUSE'] as string);
+}

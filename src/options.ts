@@ -1,0 +1,345 @@
+/**
+ * Every option: its meaning, default and check. Bad options are refused at start, loudly, with the name, the value and
+ * what is allowed; nothing is coerced and unknown names are not ignored.
+ */
+import { isIP } from 'node:net';
+import { availableParallelism } from 'node:os';
+import type { ResourceLimits } from 'node:worker_threads';
+import { OffloopTypeError } from './errors.js';
+import type { WorkerPool } from './pool/worker-pool.js';
+
+/** Options of a worker pool. Times are milliseconds, sizes bytes. */
+export interface WorkerPoolOptions {
+  /** Threads kept. Default: cores - 1, at least 1. */
+  nMin?: number;
+  /** Threads at most; they grow before anything waits. Default: cores, at least `nMin`. */
+  nMax?: number;
+  /** Invocations that may wait; one more is answered 503. 0 = nothing waits. Default 1024. */
+  queueSize?: number;
+  /** Invocations of async handlers that may be pending in one worker at the same time. Default 64. */
+  concurrency?: number;
+  /** Ms a thread above `nMin` may idle before it retires. Default 30000. */
+  threadIdleTimeout?: number;
+  /** V8 heap limits of each worker, as in node:worker_threads. A worker that hits them dies alone and is replaced. */
+  resourceLimits?: ResourceLimits;
+  /** `process.env` of the workers, as in node:worker_threads. Default: a copy of the parent's. */
+  env?: NodeJS.ProcessEnv;
+  /** Node flags of the workers, as in node:worker_threads. Default: the parent's. */
+  execArgv?: string[];
+  /** Names of the workers in `stats()` and logs: prefix and a number. Default 'offloop-worker-'. */
+  prefix?: string;
+}
+
+/**
+ * The names of the events given to `eventLogger`, by key; the defaults are http-kit's, so that dashboards carry over.
+ * `serverStatusPrefix` is followed by the status of every answer a handler gave.
+ */
+export interface EventNames {
+  serverStatusPrefix: string;
+  serverStatus404: string;
+  serverStatus413: string;
+  serverStatus414: string;
+  serverStatus431: string;
+  serverStatus500: string;
+  serverStatus503: string;
+  /** Requests refused because the server is stopping, kept apart from overload. */
+  serverStatus503Stopping: string;
+}
+export type EventKey = keyof EventNames;
+
+export const EVENT_NAMES: Readonly<EventNames> = {
+  serverStatusPrefix: 'httpkit.server.status.processed.',
+  serverStatus404: 'httpkit.server.status.404',
+  serverStatus413: 'httpkit.server.status.413',
+  serverStatus414: 'httpkit.server.status.414',
+  serverStatus431: 'httpkit.server.status.processed.431',
+  serverStatus500: 'httpkit.server.status.500',
+  serverStatus503: 'httpkit.server.status.503',
+  serverStatus503Stopping: 'httpkit.server.status.503.stopping',
+};
+
+/** Options of {@link runServer}. Pool options at the top level make the server's own pool. */
+export interface ServerOptions extends WorkerPoolOptions {
+  /** Address to bind. Default '0.0.0.0'. */
+  ip?: string;
+  /** Port to bind; 0 = any free port, read it back from `server.port`. A port in use rejects with code EADDRINUSE. Default 8090. */
+  port?: number;
+  /** Path of a Unix domain socket to listen on instead of `ip` and `port`. */
+  unix?: string;
+  /** true: the handler is a module and runs on worker threads. false: it runs inline, on the I/O thread. Default true. */
+  dispatch?: boolean;
+  /** A pool shared with other servers; this server does not close it. Excludes the pool options. */
+  workerPool?: WorkerPool;
+  /** Bytes of request body; a larger one is answered 413 and the connection closed. Default 8 MiB. */
+  maxBody?: number;
+  /** Bytes of the request line (414) and of each header line (431). At most 65536. Default 8192. */
+  maxLine?: number;
+  /** Value of the `Server` header; null = no such header. A handler's own wins. Default 'offloop'. */
+  serverHeader?: string | null;
+  /** Called with a sentence and the error when a handler throws or a worker dies. Default: standard error. */
+  errorLogger?: (message: string, error: unknown) => void;
+  /** Called with a sentence and perhaps an error when something is odd but handled. Default: standard error. */
+  warnLogger?: (message: string, error: unknown) => void;
+  /** Called with the name of each event, for counting. Default: nothing. */
+  eventLogger?: (name: string) => void;
+  /** Other names for some events. */
+  eventNames?: Partial<EventNames>;
+}
+
+// ------------------------------------------------------------------------------------------------------------ checks
+
+interface Rule {
+  readonly allowed: string;
+  readonly ok: (value: unknown) => boolean;
+}
+
+const integer = (min: number, max: number, allowed: string): Rule => ({
+  allowed,
+  ok: (v) => typeof v === 'number' && Number.isInteger(v) && v >= min && v <= max,
+});
+const plainObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+const aFunction: Rule = { allowed: 'a function', ok: (v) => typeof v === 'function' };
+const MAX_MS = 2 ** 31 - 1;
+
+const RESOURCE_LIMITS = ['maxYoungGenerationSizeMb', 'maxOldGenerationSizeMb', 'codeRangeSizeMb', 'stackSizeMb'];
+// A header value that goes to the wire as it is.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not pass
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
+
+const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
+  nMin: integer(1, 1024, 'a whole number of threads from 1 to 1024'),
+  nMax: integer(1, 1024, 'a whole number of threads from 1 to 1024, at least nMin'),
+  queueSize: integer(0, 2 ** 30, 'a whole number from 0 to 2^30'),
+  concurrency: integer(1, 65536, 'a whole number from 1 to 65536'),
+  threadIdleTimeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1'),
+  resourceLimits: {
+    allowed: `an object with some of ${RESOURCE_LIMITS.join(', ')}, each a positive number`,
+    ok: (v) =>
+      plainObject(v) &&
+      Object.entries(v).every(([k, n]) => RESOURCE_LIMITS.includes(k) && (n === undefined || (typeof n === 'number' && n > 0))),
+  },
+  env: {
+    allowed: 'an object of strings',
+    ok: (v) => plainObject(v) && Object.values(v).every((s) => s === undefined || typeof s === 'string'),
+  },
+  execArgv: { allowed: 'an array of strings', ok: (v) => Array.isArray(v) && v.every((s) => typeof s === 'string') },
+  prefix: { allowed: 'a string', ok: (v) => typeof v === 'string' },
+};
+
+const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
+  ip: { allowed: "an IPv4 or IPv6 address, or 'localhost'", ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0) },
+  port: integer(0, 65535, 'a whole number from 0 to 65535'),
+  // sun_path holds 108 bytes with the closing NUL; a longer path would be cut by the system, not refused.
+  unix: { allowed: 'a path of 1 to 107 bytes', ok: (v) => typeof v === 'string' && v.length > 0 && Buffer.byteLength(v) <= 107 },
+  dispatch: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
+  workerPool: {
+    allowed: 'a pool made by createWorkerPool',
+    ok: (v) => typeof v === 'object' && v !== null && typeof (v as Partial<WorkerPool>).close === 'function',
+  },
+  maxBody: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
+  maxLine: integer(64, 65536, 'whole bytes from 64 to 65536'),
+  serverHeader: {
+    allowed: 'a string of visible characters, or null for none',
+    ok: (v) => v === null || (typeof v === 'string' && v.length > 0 && HEADER_VALUE.test(v)),
+  },
+  errorLogger: aFunction,
+  warnLogger: aFunction,
+  eventLogger: aFunction,
+  eventNames: {
+    allowed: `an object with some of ${Object.keys(EVENT_NAMES).join(', ')}, each a string`,
+    ok: (v) => plainObject(v) && Object.entries(v).every(([k, s]) => k in EVENT_NAMES && typeof s === 'string'),
+  },
+};
+
+/** The value of a bad option as the message shows it: short, and never the whole of something large. */
+function show(value: unknown): string {
+  let text: string;
+  try {
+    text = typeof value === 'string' ? JSON.stringify(value) : Array.isArray(value) || plainObject(value) ? JSON.stringify(value) : String(value);
+  } catch {
+    text = Object.prototype.toString.call(value);
+  }
+  if (text.length > 80) text = `${text.slice(0, 77)}...`;
+  const type = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value;
+  return type === text ? text : `${text} (${type})`;
+}
+
+function refuse(where: string, name: string, value: unknown, allowed: string): never {
+  throw new OffloopTypeError('OFFLOOP_BAD_OPTION', `${where}: option ${name} is ${show(value)}; allowed: ${allowed}.`);
+}
+
+function check(where: string, options: unknown, rules: Record<string, Rule>): asserts options is Record<string, unknown> {
+  if (!plainObject(options)) refuse(where, 'object', options, 'an object of options');
+  for (const [name, value] of Object.entries(options)) {
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
+    if (rule === undefined) {
+      throw new OffloopTypeError(
+        'OFFLOOP_BAD_OPTION',
+        `${where}: there is no option ${name} (its value was ${show(value)}); allowed: ${Object.keys(rules).join(', ')}.`,
+      );
+    }
+    if (value !== undefined && !rule.ok(value)) refuse(where, name, value, rule.allowed);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- resolved
+
+/** Pool options with the defaults filled in. */
+export interface ResolvedPoolOptions {
+  readonly nMin: number;
+  readonly nMax: number;
+  readonly queueSize: number;
+  readonly concurrency: number;
+  readonly threadIdleTimeout: number;
+  readonly prefix: string;
+  readonly resourceLimits: ResourceLimits | undefined;
+  readonly env: NodeJS.ProcessEnv | undefined;
+  readonly execArgv: string[] | undefined;
+}
+
+/** What is left of the server options when pool and handler have been taken care of. */
+export interface ResolvedServerOptions {
+  readonly ip: string;
+  readonly port: number;
+  readonly unix: string | undefined;
+  readonly maxBody: number;
+  readonly maxLine: number;
+  readonly serverHeader: string | null;
+  readonly errorLogger: (message: string, error: unknown) => void;
+  readonly warnLogger: (message: string, error: unknown) => void;
+  readonly eventLogger: ((name: string) => void) | undefined;
+  readonly eventNames: Readonly<EventNames>;
+}
+
+const POOL_KEYS = Object.keys(POOL_RULES) as (keyof WorkerPoolOptions)[];
+
+export function resolvePoolOptions(options: unknown = {}, where = 'createWorkerPool'): ResolvedPoolOptions {
+  check(where, options, POOL_RULES);
+  const given = options as WorkerPoolOptions;
+  const cores = availableParallelism();
+  // A single given bound moves the default of the other, so that { nMin: 8 } and { nMax: 1 } mean what they say.
+  const nMin = given.nMin ?? Math.min(Math.max(1, cores - 1), given.nMax ?? Number.POSITIVE_INFINITY);
+  const nMax = given.nMax ?? Math.max(nMin, cores);
+  if (nMin > nMax) refuse(where, 'nMin', nMin, `at most nMax, which is ${nMax}`);
+  return {
+    nMin,
+    nMax,
+    queueSize: given.queueSize ?? 1024,
+    concurrency: given.concurrency ?? 64,
+    threadIdleTimeout: given.threadIdleTimeout ?? 30_000,
+    prefix: given.prefix ?? 'offloop-worker-',
+    resourceLimits: given.resourceLimits,
+    env: given.env,
+    execArgv: given.execArgv,
+  };
+}
+
+/** Default error and warn logger: one line, then the stack if there is an error. */
+function toStandardError(message: string, error: unknown): void {
+  if (error === undefined || error === null) console.error(`[offloop] ${message}`);
+  else console.error(`[offloop] ${message}`, error);
+}
+
+export function resolveServerOptions(options: unknown = {}): {
+  server: ResolvedServerOptions;
+  dispatch: boolean;
+  workerPool: WorkerPool | undefined;
+  /** Options for the server's own pool, checked; made only when something is dispatched. */
+  pool: ResolvedPoolOptions;
+} {
+  const where = 'runServer';
+  check(where, options, { ...POOL_RULES, ...SERVER_RULES });
+  const given = options as ServerOptions;
+  const poolOptions = Object.fromEntries(POOL_KEYS.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
+  if (given.workerPool !== undefined) {
+    const [clash] = Object.keys(poolOptions);
+    if (clash !== undefined) {
+      refuse(where, clash, (poolOptions as Record<string, unknown>)[clash], 'nothing beside workerPool, which has options of its own');
+    }
+  }
+  if (given.unix !== undefined) {
+    for (const clash of ['ip', 'port'] as const) {
+      if (given[clash] !== undefined) refuse(where, clash, given[clash], 'nothing beside unix: a server listens in one place');
+    }
+  }
+  return {
+    server: {
+      ip: given.ip ?? '0.0.0.0',
+      port: given.port ?? 8090,
+      unix: given.unix,
+      maxBody: given.maxBody ?? 8 * 1024 * 1024,
+      maxLine: given.maxLine ?? 8192,
+      serverHeader: given.serverHeader === undefined ? 'offloop' : given.serverHeader,
+      errorLogger: given.errorLogger ?? toStandardError,
+      warnLogger: given.warnLogger ?? toStandardError,
+      eventLogger: given.eventLogger,
+      eventNames: { ...EVENT_NAMES, ...withoutUndefined(given.eventNames) },
+    },
+    dispatch: given.dispatch ?? true,
+    workerPool: given.workerPool,
+    pool: resolvePoolOptions(poolOptions, where),
+  };
+}
+
+function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {
+  return Object.fromEntries(Object.entries(object ?? {}).filter(([, v]) => v !== undefined)) as Partial<T>;
+}
+
+/** Check the options of `server.mount` and `server.unmount`. */
+export interface MountOptions {
+  /** Path prefix, matched on segment boundaries. Default '/'. */
+  path?: string;
+  /** Host name, or names, that the mount answers for. Default: every host that no other mount claims. */
+  virtualHost?: string | readonly string[];
+  /** As in {@link ServerOptions}. Default true. */
+  dispatch?: boolean;
+  /** Pool of this mount. Default: the server's. */
+  workerPool?: WorkerPool;
+}
+
+const HOST_NAME = /^[A-Za-z0-9._~-]+$|^\[[0-9A-Fa-f:.]+\]$/;
+const isHostName = (v: unknown): boolean => typeof v === 'string' && HOST_NAME.test(v);
+// biome-ignore lint/suspicious/noControlCharactersInRegex: a mount path with control characters can never match
+const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
+
+const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
+  path: {
+    allowed: "a path that starts with '/' and has no '?', '#' or white space",
+    ok: (v) => typeof v === 'string' && MOUNT_PATH.test(v),
+  },
+  virtualHost: {
+    allowed: 'a host name without a port, or a non-empty array of them',
+    ok: (v) => isHostName(v) || (Array.isArray(v) && v.length > 0 && v.every(isHostName)),
+  },
+  dispatch: SERVER_RULES.dispatch,
+  workerPool: SERVER_RULES.workerPool,
+};
+
+export interface ResolvedMountOptions {
+  readonly path: string;
+  readonly virtualHosts: readonly string[];
+  readonly dispatch: boolean;
+  readonly workerPool: WorkerPool | undefined;
+}
+
+export function resolveMountOptions(options: unknown = {}, where = 'mount'): ResolvedMountOptions {
+  check(where, options, MOUNT_RULES);
+  const given = options as MountOptions;
+  const hosts = given.virtualHost ?? [];
+  return {
+    path: given.path ?? '/',
+    virtualHosts: typeof hosts === 'string' ? [hosts] : hosts,
+    dispatch: given.dispatch ?? true,
+    workerPool: given.workerPool,
+  };
+}
+
+export interface StopOptions {
+  /** Ms that running and queued work may take before it is cut. Default 10000. */
+  timeout?: number;
+}
+
+export function resolveStopOptions(options: unknown = {}, where = 'stop'): { readonly timeout: number } {
+  check(where, options, { timeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1') });
+  return { timeout: (options as StopOptions).timeout ?? 10_000 };
+}

@@ -1,0 +1,119 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { BatchItem, Notice } from '../protocol.js';
+import type { Ticket } from './ticket.js';
+
+/**
+ * `starting` until its modules are loaded; `ready` takes work; `retiring` takes no more and ends when its work is done;
+ * `gone` when the thread has ended.
+ */
+export type WorkerState = 'starting' | 'ready' | 'retiring' | 'gone';
+
+/**
+ * One worker thread seen from the I/O thread: its lane, what it has been given, and what of that it has started.
+ * Made by the WorkerPool, filled by the Dispatcher.
+ */
+export class Worker {
+  readonly name: string;
+  readonly lane: MessagePort;
+  state: WorkerState = 'starting';
+  threadId = 0;
+  /** Given and not yet reported back as answered or pending. At most one of them runs. */
+  given = 0;
+  /** Promises of async handlers that have not settled. */
+  pending = 0;
+  /** Expected microseconds of all that is given. */
+  cost = 0;
+  /** When it was last heard of, or got its first work after none; on the performance.now() clock. */
+  progressAt = 0;
+  /** Since when it has had nothing to do. */
+  idleSince = 0;
+  served = 0;
+
+  /** See {@link WorkerStart}. */
+  private readonly claim: Int32Array;
+  /** Number of the next invocation to give. */
+  private nextSeq = 0;
+  private readonly inflight = new Map<number, Ticket>();
+
+  constructor(name: string, lane: MessagePort, claim: Int32Array) {
+    this.name = name;
+    this.lane = lane;
+    this.claim = claim;
+  }
+
+  get idle(): boolean {
+    return this.inflight.size === 0;
+  }
+
+  send(notice: Notice): void {
+    this.lane.postMessage(notice);
+  }
+
+  /** Give a batch: one message. Bodies stay readable here, so that what has not started can be taken back. */
+  give(tickets: readonly Ticket[]): void {
+    const items: BatchItem[] = [];
+    const first = this.nextSeq;
+    if (this.given === 0) this.progressAt = performance.now();
+    for (const ticket of tickets) {
+      items.push(ticket.target, ticket.invocation.head, ticket.invocation.body);
+      ticket.state = 'given';
+      ticket.worker = this;
+      ticket.seq = this.nextSeq;
+      this.inflight.set(this.nextSeq, ticket);
+      this.cost += ticket.cost;
+      this.nextSeq = (this.nextSeq + 1) | 0;
+    }
+    this.given += tickets.length;
+    this.send({ kind: 'batch', first, items });
+  }
+
+  /** The ticket with this number, if it is still out. */
+  find(seq: number): Ticket | undefined {
+    return this.inflight.get(seq);
+  }
+
+  /** A given ticket's handler has returned a promise. */
+  markPending(ticket: Ticket): void {
+    ticket.state = 'pending';
+    this.given--;
+    this.cost -= ticket.cost;
+    this.pending++;
+  }
+
+  /** A ticket is out of the worker's hands: answered, taken back or lost. */
+  drop(ticket: Ticket): void {
+    this.inflight.delete(ticket.seq);
+    if (ticket.state === 'given') {
+      this.given--;
+      this.cost -= ticket.cost;
+    } else if (ticket.state === 'pending') {
+      this.pending--;
+    }
+    ticket.worker = undefined;
+  }
+
+  /**
+   * Take back everything given that has not started, in order. The compare-and-swap decides against a worker that is
+   * about to start the same invocation; see {@link WorkerStart}.
+   */
+  takeBack(): Ticket[] {
+    for (;;) {
+      const next = Atomics.load(this.claim, 0);
+      if (next === this.nextSeq) return [];
+      if (Atomics.compareExchange(this.claim, 0, next, this.nextSeq) !== next) continue;
+      const tickets: Ticket[] = [];
+      for (let seq = next; seq !== this.nextSeq; seq = (seq + 1) | 0) {
+        const ticket = this.inflight.get(seq);
+        if (ticket === undefined) continue;
+        this.drop(ticket);
+        tickets.push(ticket);
+      }
+      return tickets;
+    }
+  }
+
+  /** Everything still out, in the order it was given. */
+  outstanding(): Ticket[] {
+    return [...this.inflight.values()];
+  }
+}

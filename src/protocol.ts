@@ -1,0 +1,151 @@
+/**
+ * The plain data that crosses threads, and the door between the rooms. Imports nothing.
+ *
+ * Two tagged unions travel on a lane (one MessagePort per worker): a {@link Notice} goes from the I/O thread to the
+ * worker, a {@link Command} from the worker to the I/O thread. Both are structured-cloned, so they hold strings,
+ * numbers, bytes and flat arrays only. An unknown tag is a bug and shouts.
+ */
+
+// ------------------------------------------------------------------------------------------------ the request head
+
+/**
+ * A request head, packed into one string so that it is copied across threads in one go. Lines are separated by `\n`,
+ * which the engine lets through nowhere in a request head:
+ *
+ * ```text
+ * method \n path \n query \n remoteAddr \n scheme \n context [\n name \n value]...
+ * ```
+ *
+ * `query` is empty when the target had no `?`, and starts with `?` when it had one. Header names are lower-case;
+ * duplicates are still separate here, the reader joins them.
+ */
+export type PackedHead = string;
+
+/** Index of the first header line in a split {@link PackedHead}. */
+export const HEAD_FIELDS = 6;
+
+// ------------------------------------------------------------------------------------------------------ the answer
+
+/**
+ * What follows the head of an answer.
+ *
+ * - string, bytes: the body; its true length becomes Content-Length.
+ * - number: no bytes, but `Content-Length: n` (0 for an empty body; the length of the body left out for HEAD).
+ * - null: no bytes and no Content-Length (204, 304).
+ */
+export type Payload = string | Uint8Array | number | null;
+
+/** The handler asked for `Connection: close`. */
+export const FLAG_CLOSE = 1;
+/** The handler set its own `Server` header. */
+export const FLAG_SERVER = 2;
+/** The handler returned nothing: a 404 that is counted under its own event name. */
+export const FLAG_NOTHING = 4;
+
+/**
+ * An encoded answer. `head` holds the header lines joined by `\r\n`, without a trailing one; every name and value in
+ * it has been checked by the encoder, so that the writer may put it on the wire as it is.
+ */
+export interface Answer {
+  readonly status: number;
+  readonly head: string;
+  readonly payload: Payload;
+  readonly flags: number;
+}
+
+// -------------------------------------------------------------------------------------------------------- the door
+
+/** Request bodies of at least this many bytes lie in shared memory; smaller ones are cheaper to copy. */
+export const SHARE_FROM = 4096;
+
+/**
+ * One request on its way through a dispatcher, seen from the dispatcher. Owned by the I/O thread, implemented by the
+ * Exchange in src/io and by fakes in tests. Exactly one of `answer` and `fail` is called, once, on the I/O thread.
+ */
+export interface Invocation {
+  readonly head: PackedHead;
+  /**
+   * The whole request body, or null when there is none. Its buffer is exactly as large and, from {@link SHARE_FROM} bytes
+   * on, shared: it crosses threads without a copy, and is still here if the invocation has to be given to another worker.
+   */
+  readonly body: Uint8Array | null;
+  answer(status: number, head: string, payload: Payload, flags: number): void;
+  /** The handler threw, or the thread it ran on died: a calm 500 for the client, `error` for the error logger. */
+  fail(error: unknown): void;
+}
+
+/** An accepted invocation, seen from src/io. */
+export interface Accepted {
+  /** The client is gone: forget it if it is still waiting, tell its `signal` if it runs. No answer follows. */
+  cancel(): void;
+}
+
+/**
+ * The door between sockets and threads. `target` names the handler within this dispatcher.
+ *
+ * `dispatch` returns null when the invocation cannot be taken because every thread and the queue are full; nothing
+ * has happened to it then.
+ */
+export interface Dispatcher {
+  dispatch(target: number, invocation: Invocation): Accepted | null;
+  /** Whole seconds after which a refused client may try again, from backlog and measured service time; at least 1. */
+  retryAfter(): number;
+}
+
+// -------------------------------------------------------------------------------------------------------- the lane
+
+/** An error made fit for crossing threads: structured clone would lose its class, `code` and other properties. */
+export interface ErrorRecord {
+  readonly name: string;
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly code: string | undefined;
+  readonly cause: ErrorRecord | undefined;
+}
+
+/** Fields of one invocation in {@link Notice} `batch`: target, head, body. */
+export const BATCH_FIELDS = 3;
+
+export type Notice =
+  /** Invocations number `first`, `first + 1`, ... of this lane: `target, head, body` each, in one flat array. */
+  | { readonly kind: 'batch'; readonly first: number; readonly items: readonly BatchItem[] }
+  /** The client of a running invocation is gone. */
+  | { readonly kind: 'cancel'; readonly seq: number }
+  /** Import a handler module and run its onWorkerStart; answered by `loaded` or `load-failed`. */
+  | { readonly kind: 'load'; readonly target: number; readonly url: string }
+  /** No more work will come: run onWorkerStop and end. Sent only when nothing is outstanding or time is up. */
+  | { readonly kind: 'retire' };
+export type BatchItem = number | PackedHead | Uint8Array | null;
+
+/** Fields of one answer in {@link Command} `answers`: seq, status, head, payload, flags, micros. */
+export const ANSWER_FIELDS = 6;
+/** Status in an answer's fields that says: the handler returned a promise, its answer comes later. */
+export const STATUS_PENDING = 0;
+/** Status in an answer's fields that says: the handler failed; the payload field holds an {@link ErrorRecord}. */
+export const STATUS_FAILED = -1;
+
+export type Command =
+  /** Answers in one flat array: `seq, status, head, payload, flags, micros` each; micros is time on the thread. */
+  | { readonly kind: 'answers'; readonly items: readonly AnswerItem[] }
+  | { readonly kind: 'ready'; readonly threadId: number }
+  | { readonly kind: 'loaded'; readonly target: number }
+  | { readonly kind: 'load-failed'; readonly target: number; readonly error: ErrorRecord }
+  /** Something failed in the worker outside any invocation; the worker goes on. */
+  | { readonly kind: 'stray-error'; readonly message: string; readonly error: ErrorRecord }
+  /** An uncaught exception: the worker wants no new work, see {@link WorkerStart}. */
+  | { readonly kind: 'poisoned'; readonly error: ErrorRecord };
+export type AnswerItem = number | string | Uint8Array | ErrorRecord | null;
+
+/** What a worker is given when it starts: the argument of the one Piscina task that is its whole life. */
+export interface WorkerStart {
+  /** The worker's end of the lane, transferred. */
+  readonly lane: unknown;
+  /**
+   * One Int32: the number of the next invocation nobody has claimed yet. The worker claims invocation n by moving it
+   * from n to n + 1, the I/O thread takes the unstarted rest back by moving it to the end of what it gave. Whoever's
+   * compare-and-swap succeeds owns the invocation, so nothing runs twice, and after a crash it is known what started.
+   */
+  readonly claim: Int32Array;
+  readonly name: string;
+  readonly modules: readonly { readonly target: number; readonly url: string }[];
+}

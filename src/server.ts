@@ -1,0 +1,260 @@
+/** Puts the house together: options, pools, engine; status and the order of stopping. The only file that sees io and pool. */
+import { existsSync } from 'node:fs';
+import { isAbsolute, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { OffloopError, OffloopTypeError } from './errors.js';
+import { asHandler, loadModule } from './handlers/module.js';
+import type { Handler } from './handlers/types.js';
+import { InlineDispatcher } from './inline.js';
+import { HttpServer } from './io/http-server.js';
+import { contextOf, type Mount } from './io/router.js';
+import { createEngine } from './io/uws.js';
+import {
+  type MountOptions,
+  type ResolvedPoolOptions,
+  type ResolvedServerOptions,
+  resolveMountOptions,
+  resolvePoolOptions,
+  resolveServerOptions,
+  resolveStopOptions,
+  type ServerOptions,
+  type StopOptions,
+  type WorkerPoolOptions,
+} from './options.js';
+import { type PoolListener, WorkerPool, type WorkerPoolStats, within } from './pool/worker-pool.js';
+import type { Dispatcher } from './protocol.js';
+
+/** A handler that runs inline: a function, or an object with `fetch`. */
+export type InlineHandler = Handler | { fetch(request: Request): Response | Promise<Response> };
+
+/**
+ * `running` until `stop` is called, `stopping` until the last connection is closed, then `stopped` for ever.
+ */
+export type ServerStatus = 'running' | 'stopping' | 'stopped';
+
+/** Numbers of a server: plain JSON. Counters count since the start. */
+export interface ServerStats {
+  status: ServerStatus;
+  /** Ms since the server began to listen. */
+  uptime: number;
+  /** Requests that have been taken and not answered to the last byte. */
+  open: number;
+  /** Answers by status, those the server gave in its own name included. */
+  answers: Record<string, number>;
+  /** The server's pool, its own or the one it was given; null when nothing was ever dispatched to it. */
+  pool: WorkerPoolStats | null;
+}
+
+/** A running server, made by {@link runServer}. */
+export interface Server extends AsyncDisposable {
+  /** The bound port; 0 on a Unix domain socket. */
+  readonly port: number;
+  /** Where a client on this machine reaches it: 'http://127.0.0.1:8090', or 'unix:/path'. */
+  readonly url: string;
+  readonly status: ServerStatus;
+  /**
+   * Bind another handler to a path prefix, a virtual host, or both; what is bound there is replaced, and requests in
+   * flight finish on the old one. Rejects like {@link runServer} when the handler cannot be loaded, and then nothing
+   * has changed.
+   */
+  mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void>;
+  /** Undo a mount. Returns whether there was one. */
+  unmount(options?: Pick<MountOptions, 'path' | 'virtualHost'>): boolean;
+  /**
+   * Stop: no new connections; requests in flight and queued finish and close their connections; after `timeout` ms
+   * (default 10000) the rest is cut. Resolves when everything is closed: true, or false if it was not running.
+   */
+  stop(options?: StopOptions): Promise<boolean>;
+  /** Resolves when the server has stopped. */
+  join(): Promise<void>;
+  stats(): ServerStats;
+}
+
+/** Make a pool that several servers, or several mounts, can share. Close it when they have stopped. */
+export function createWorkerPool(options?: WorkerPoolOptions): WorkerPool {
+  return new WorkerPool(resolvePoolOptions(options));
+}
+
+/**
+ * Start a server. Resolves when it listens and its workers have loaded the handler.
+ *
+ * @param handler path or URL of a handler module, loaded in every worker; a relative path is resolved against the
+ *   working directory. With `dispatch: false` it may be a function, and runs on the I/O thread.
+ * @throws OFFLOOP_BAD_OPTION, OFFLOOP_FUNCTION_NEEDS_INLINE, OFFLOOP_MODULE_NOT_FOUND, OFFLOOP_NO_HANDLER,
+ *   OFFLOOP_NO_ENGINE, EADDRINUSE and its kind, or the error the module itself threw.
+ */
+export async function runServer(handler: string | URL | InlineHandler, options?: ServerOptions): Promise<Server> {
+  const resolved = resolveServerOptions(options);
+  const server = new OffloopServer(resolved.server, resolved.pool, resolved.workerPool);
+  try {
+    await server.start(handler, resolved.dispatch);
+  } catch (error) {
+    await server.stop({ timeout: 0 });
+    throw error;
+  }
+  return server;
+}
+
+class OffloopServer implements Server {
+  port = 0;
+  status: ServerStatus = 'running';
+
+  private readonly http: HttpServer;
+  private ownPool: WorkerPool | undefined;
+  private readonly heard = new Set<WorkerPool>();
+  private readonly listener: PoolListener;
+  private startedAt = 0;
+  private stopped: Promise<void>;
+  private markStopped!: () => void;
+
+  constructor(
+    private readonly options: ResolvedServerOptions,
+    private readonly poolOptions: ResolvedPoolOptions,
+    private readonly givenPool: WorkerPool | undefined,
+  ) {
+    this.http = new HttpServer(options);
+    this.listener = {
+      error: (message, error) => this.http.log('error', message, error),
+      warn: (message, error) => this.http.log('warn', message, error),
+    };
+    this.stopped = new Promise((resolve) => {
+      this.markStopped = resolve;
+    });
+  }
+
+  async start(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
+    const engine = createEngine();
+    await this.bind(handler, [], '/', dispatch, this.givenPool, 'runServer');
+    this.port = await this.http.listen(engine);
+    this.startedAt = performance.now();
+  }
+
+  get url(): string {
+    const { ip, unix } = this.options;
+    if (unix !== undefined) return `unix:${unix}`;
+    const host = ip === '0.0.0.0' ? '127.0.0.1' : ip === '::' ? '[::1]' : ip.includes(':') ? `[${ip}]` : ip;
+    return `http://${host}:${this.port}`;
+  }
+
+  async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
+    const { path, virtualHosts, dispatch, workerPool } = resolveMountOptions(options);
+    if (this.status !== 'running') throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
+    await this.bind(handler, virtualHosts, path, dispatch, workerPool ?? this.givenPool, 'mount');
+  }
+
+  unmount(options?: Pick<MountOptions, 'path' | 'virtualHost'>): boolean {
+    const { path, virtualHosts } = resolveMountOptions(options, 'unmount');
+    if (virtualHosts.length === 0) return this.http.router.delete(undefined, path);
+    let removed = false;
+    for (const host of virtualHosts) removed = this.http.router.delete(host, path) || removed;
+    return removed;
+  }
+
+  private async bind(
+    handler: string | URL | InlineHandler,
+    hosts: readonly string[],
+    path: string,
+    dispatch: boolean,
+    pool: WorkerPool | undefined,
+    where: string,
+  ): Promise<void> {
+    const { dispatcher, target } = await this.resolve(handler, dispatch, pool, where);
+    const context = contextOf(path);
+    const mount: Mount = { context, dispatcher, target, line: `http\n${context}` };
+    if (hosts.length === 0) this.http.router.set(undefined, path, mount);
+    for (const host of hosts) this.http.router.set(host, path, mount);
+  }
+
+  private async resolve(
+    handler: unknown,
+    dispatch: boolean,
+    pool: WorkerPool | undefined,
+    where: string,
+  ): Promise<{ dispatcher: Dispatcher; target: number }> {
+    if (typeof handler === 'string' || handler instanceof URL) {
+      const url = moduleUrl(handler);
+      if (dispatch) return await this.loadInto(pool, url);
+      return { dispatcher: new InlineDispatcher((await loadModule(url)).handler), target: 0 };
+    }
+    if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
+      throw new OffloopTypeError(
+        'OFFLOOP_NO_HANDLER',
+        `${where}: the handler is ${handler === null ? 'null' : `a ${typeof handler}`}; give the path or URL of a handler module, or a function with { dispatch: false }.`,
+      );
+    }
+    if (dispatch) {
+      throw new OffloopTypeError(
+        'OFFLOOP_FUNCTION_NEEDS_INLINE',
+        `${where}: a function cannot cross threads, so it cannot run on the worker pool. Either put it into a module as its default export ` +
+          `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
+      );
+    }
+    return { dispatcher: new InlineDispatcher(asHandler(handler, where)), target: 0 };
+  }
+
+  private async loadInto(given: WorkerPool | undefined, url: string): Promise<{ dispatcher: Dispatcher; target: number }> {
+    let pool = given;
+    if (pool === undefined) {
+      this.ownPool ??= new WorkerPool(this.poolOptions);
+      pool = this.ownPool;
+    }
+    if (!this.heard.has(pool)) {
+      this.heard.add(pool);
+      pool.listeners.add(this.listener);
+    }
+    return { dispatcher: pool.dispatcher, target: await pool.load(url) };
+  }
+
+  stats(): ServerStats {
+    return {
+      status: this.status,
+      uptime: Math.round(performance.now() - this.startedAt),
+      open: this.http.open,
+      answers: { ...this.http.answers },
+      pool: (this.ownPool ?? this.givenPool)?.stats ?? null,
+    };
+  }
+
+  async stop(options?: StopOptions): Promise<boolean> {
+    const { timeout } = resolveStopOptions(options);
+    if (this.status !== 'running') return false;
+    this.status = 'stopping';
+    const deadline = performance.now() + timeout;
+    this.http.stopListening();
+    await within(this.http.whenIdle(), timeout);
+    // Handlers whose clients are gone still run in our pool: they get what is left of the time.
+    const left = Math.max(0, Math.ceil(deadline - performance.now()));
+    await this.ownPool?.close({ timeout: left });
+    // One turn for the last answers, which have been written, to leave for the kernel.
+    await new Promise((resolve) => setImmediate(resolve));
+    this.http.close();
+    for (const pool of this.heard) pool.listeners.delete(this.listener);
+    this.status = 'stopped';
+    this.markStopped();
+    return true;
+  }
+
+  join(): Promise<void> {
+    return this.stopped;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    await this.stopped;
+  }
+}
+
+/** The module's URL, checked to exist: Node's own message for that is written for importers. */
+function moduleUrl(handler: string | URL): string {
+  const isUrl = typeof handler !== 'string' || handler.startsWith('file:');
+  const url = isUrl ? new URL(handler) : pathToFileURL(isAbsolute(handler) ? handler : resolve(handler));
+  if (url.protocol !== 'file:') {
+    throw new OffloopTypeError('OFFLOOP_MODULE_NOT_FOUND', `the handler module ${url.href} is no file: give a path or a file: URL`);
+  }
+  const path = fileURLToPath(url);
+  if (!existsSync(path)) {
+    const how = isUrl || isAbsolute(handler as string) ? '' : ` (relative paths are resolved against the working directory, ${process.cwd()})`;
+    throw new OffloopError('OFFLOOP_MODULE_NOT_FOUND', `the handler module ${String(handler)} was not found: there is no ${path}${how}`);
+  }
+  return url.href;
+}

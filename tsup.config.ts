@@ -1,0 +1,28 @@
+import { defineConfig } from 'tsup';
+
+// The two doors of the package. A new leaf gets a line here and a line in package.json's exports.
+const doors = {
+  index: 'src/index.ts',
+  'handlers/index': 'src/handlers/index.ts',
+};
+
+export default defineConfig({
+  entry: {
+    ...doors,
+    // Not a door: the file each worker thread starts from. src/paths.ts knows where it ends up.
+    'handlers/entry': 'src/handlers/entry.ts',
+  },
+  format: ['esm'],
+  platform: 'node',
+  target: 'node20',
+  // What two entries share becomes dist/chunk-*.js. Those chunks lie at the root of dist, and so does everything
+  // bundled into index.js: a URL built on import.meta.url is right only in a file directly under src/.
+  splitting: true,
+  sourcemap: true,
+  clean: true,
+  dts: { entry: doors },
+  // tsup drops the "node:" of built-in modules unless told not to.
+  removeNodeProtocol: false,
+  // tsup leaves dependencies and peers alone by itself, but not optional dependencies.
+  external: ['uWebSockets.js', '@btc-vision/uwebsockets.js', '@trufflesuite/uws-js-unofficial'],
+});

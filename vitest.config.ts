@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    globalSetup: ['test/global-setup.ts'],
+    reporters: ['default', './test/plain-reporter.ts'],
+    testTimeout: 20_000,
+    hookTimeout: 20_000,
+    // A worker thread that ends while the engine still holds a socket in it aborts the whole process. Test files
+    // therefore run in processes, where a forgotten close costs one file and not the run.
+    pool: 'forks',
+    maxWorkers: 2,
+    // The built package is loaded by Node itself, as a user's program would. Were it transformed, the tests and a
+    // handler module would each get an instance of their own.
+    server: { deps: { external: [/\/dist\//] } },
+  },
+});
