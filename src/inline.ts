@@ -9,7 +9,7 @@ export class InlineDispatcher implements Dispatcher {
 
   /** Calls the handler before it returns. Never refuses: there is no queue. */
   dispatch(_target: number, invocation: Invocation): Accepted | null {
-    const req = new RingRequest(invocation.head, invocation.body);
+    const req = new RingRequest(invocation);
     try {
       const answer = invoke(this.handler, req);
       if (!isThenable<Answer>(answer)) {

@@ -16,10 +16,16 @@
  * method \n path \n query \n remoteAddr \n scheme \n context [\n name \n value]...
  * ```
  *
- * `query` is empty when the target had no `?`, and starts with `?` when it had one. Header names are lower-case;
- * duplicates are still separate here, the reader joins them.
+ * `query` is empty when the target had no `?`, and starts with `?` when it had one. `remoteAddr` may be
+ * {@link ASK_ADDRESS}. Header names are lower-case; duplicates are still separate here, the reader joins them.
  */
 export type PackedHead = string;
+
+/**
+ * In place of the address in a packed head: whoever wants it has to ask. The engine hands out addresses at a tenth of
+ * the price of a whole cheap request, and few handlers look.
+ */
+export const ASK_ADDRESS = '*';
 
 /** Index of the first header line in a split {@link PackedHead}. */
 export const HEAD_FIELDS = 6;
@@ -63,12 +69,18 @@ export const SHARE_FROM = 4096;
  * Exchange in src/io and by fakes in tests. Exactly one of `answer` and `fail` is called, once, on the I/O thread.
  */
 export interface Invocation {
+  readonly isHead: boolean;
+  /** Put together when first read: an inline handler that looks at nothing never needs it. */
   readonly head: PackedHead;
   /**
    * The whole request body, or null when there is none. Its buffer is exactly as large and, from {@link SHARE_FROM} bytes
    * on, shared: it crosses threads without a copy, and is still here if the invocation has to be given to another worker.
    */
   readonly body: Uint8Array | null;
+  /**
+   * The peer's address, or '' when the client is gone. Asking once makes later heads for the same mount carry it.
+   */
+  addressOf(): string;
   answer(status: number, head: string, payload: Payload, flags: number): void;
   /** The handler threw, or the thread it ran on died: a calm 500 for the client, `error` for the error logger. */
   fail(error: unknown): void;
@@ -127,6 +139,8 @@ export const STATUS_FAILED = -1;
 export type Command =
   /** Answers in one flat array: `seq, status, head, payload, flags, micros` each; micros is time on the thread. */
   | { readonly kind: 'answers'; readonly items: readonly AnswerItem[] }
+  /** A handler reads the address of the peer of a running invocation, and waits for it: see {@link AddressSlot}. */
+  | { readonly kind: 'address'; readonly seq: number }
   | { readonly kind: 'ready'; readonly threadId: number }
   | { readonly kind: 'loaded'; readonly target: number }
   | { readonly kind: 'load-failed'; readonly target: number; readonly error: ErrorRecord }
@@ -146,6 +160,16 @@ export interface WorkerStart {
    * compare-and-swap succeeds owns the invocation, so nothing runs twice, and after a crash it is known what started.
    */
   readonly claim: Int32Array;
+  readonly address: AddressSlot;
   readonly name: string;
   readonly modules: readonly { readonly target: number; readonly url: string }[];
 }
+
+/**
+ * Shared memory through which a worker gets the answer to an `address` command while its handler waits: [0] is the
+ * length, or -1 until it is there, then one character each. The I/O thread never waits for a worker, so this cannot
+ * deadlock.
+ */
+export type AddressSlot = Int32Array;
+/** Long enough for an IPv6 address with an embedded IPv4 one, the longest there is. */
+export const ADDRESS_SLOT_LENGTH = 1 + 64;

@@ -160,7 +160,7 @@ class OffloopServer implements Server {
   ): Promise<void> {
     const { dispatcher, target } = await this.resolve(handler, dispatch, pool, where);
     const context = contextOf(path);
-    const mount: Mount = { context, dispatcher, target, line: `http\n${context}` };
+    const mount: Mount = { context, dispatcher, target, line: `http\n${context}`, wantsAddress: false };
     if (hosts.length === 0) this.http.router.set(undefined, path, mount);
     for (const host of hosts) this.http.router.set(host, path, mount);
   }
@@ -210,7 +210,7 @@ class OffloopServer implements Server {
       status: this.status,
       uptime: Math.round(performance.now() - this.startedAt),
       open: this.http.open,
-      answers: { ...this.http.answers },
+      answers: this.http.answersByStatus(),
       pool: (this.ownPool ?? this.givenPool)?.stats ?? null,
     };
   }

@@ -5,6 +5,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { toErrorRecord } from '../errors.js';
 import {
+  type AddressSlot,
   type Answer,
   type AnswerItem,
   BATCH_FIELDS,
@@ -17,10 +18,12 @@ import {
 } from '../protocol.js';
 import { answerTo, clientGone, invoke, isThenable } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
-import { RingRequest } from './request.js';
+import { type RequestSource, RingRequest } from './request.js';
 
 /** A finished answer waits at most this long, in ms, for others of its batch, and for the invocation that runs. */
 const FLUSH_AFTER = 0.25;
+/** Ms a handler waits for the address of its peer before it goes on without. */
+const ADDRESS_TIMEOUT = 1000;
 
 export default function run(start: WorkerStart): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -28,9 +31,28 @@ export default function run(start: WorkerStart): Promise<void> {
   });
 }
 
+/** Where requests in a worker come from: a batch, and the lane for what the batch does not say. */
+class LaneSource implements RequestSource {
+  constructor(
+    private readonly thread: WorkerThread,
+    private readonly seq: number,
+    readonly head: string,
+    readonly body: Uint8Array | null,
+  ) {}
+
+  /** No other method the engine knows begins with HE. */
+  get isHead(): boolean {
+    return this.head.startsWith('HE');
+  }
+  addressOf(): string {
+    return this.thread.addressOf(this.seq);
+  }
+}
+
 class WorkerThread {
   private readonly lane: MessagePort;
   private readonly claim: Int32Array;
+  private readonly addressSlot: AddressSlot;
   private readonly modules = new Map<number, LoadedModule>();
   /** Answers not sent yet, flat. */
   private out: AnswerItem[] = [];
@@ -44,6 +66,7 @@ class WorkerThread {
   constructor(start: WorkerStart, end: () => void, fail: (error: unknown) => void) {
     this.lane = start.lane as MessagePort;
     this.claim = start.claim;
+    this.addressSlot = start.address;
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
@@ -128,7 +151,7 @@ class WorkerThread {
 
   /** Start one invocation. Its answer is in `out`, or it is in `pending` and `untold`, when this returns. */
   private start(seq: number, target: number, head: string, body: Uint8Array | null): void {
-    const req = new RingRequest(head, body);
+    const req = new RingRequest(new LaneSource(this, seq, head, body));
     try {
       const module = this.modules.get(target);
       if (module === undefined) throw new Error(`worker has no handler number ${target}`);
@@ -197,6 +220,16 @@ class WorkerThread {
 
   private send(command: Command): void {
     this.lane.postMessage(command);
+  }
+
+  /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */
+  addressOf(seq: number): string {
+    const slot = this.addressSlot;
+    Atomics.store(slot, 0, -1);
+    this.send({ kind: 'address', seq });
+    Atomics.wait(slot, 0, -1, ADDRESS_TIMEOUT);
+    const length = Math.max(0, Atomics.load(slot, 0));
+    return String.fromCharCode(...slot.subarray(1, 1 + length));
   }
 
   // ------------------------------------------------------------------------------------------------------- the end

@@ -5,19 +5,11 @@ import { BadRequestError, type RingRequest } from './request.js';
 import { encode, encodeText } from './respond.js';
 import type { Handler } from './types.js';
 
-const H = 72;
-const E = 69;
-
-/** Whether a packed head begins with `HEAD`: no other method known to the engine begins with HE. */
-function isHead(req: RingRequest): boolean {
-  return req._head.charCodeAt(0) === H && req._head.charCodeAt(1) === E;
-}
-
 /** Call `handler`. What it throws, and what is wrong with its answer, comes out as a throw or a rejection. */
 export function invoke(handler: Handler, req: RingRequest): Answer | Promise<Answer> {
   const result = handler(req);
-  if (isThenable(result)) return encodeLater(result, isHead(req));
-  return encode(result, isHead(req));
+  if (isThenable(result)) return encodeLater(result, req.isHead);
+  return encode(result, req.isHead);
 }
 
 async function encodeLater(result: PromiseLike<unknown>, head: boolean): Promise<Answer> {
@@ -30,7 +22,7 @@ export function isThenable<T>(value: unknown): value is PromiseLike<T> {
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */
 export function answerTo(error: unknown, req: RingRequest): Answer | null {
-  return error instanceof BadRequestError ? encodeText(400, 'Bad Request', isHead(req)) : null;
+  return error instanceof BadRequestError ? encodeText(400, 'Bad Request', req.isHead) : null;
 }
 
 /** The reason of `req.signal` when the client is gone. */

@@ -1,6 +1,6 @@
 import type { ReadableStream } from 'node:stream/web';
 import { OffloopError } from '../errors.js';
-import { HEAD_FIELDS, type PackedHead } from '../protocol.js';
+import { ASK_ADDRESS, HEAD_FIELDS, type PackedHead } from '../protocol.js';
 import type { HttpRequest } from './types.js';
 
 /** The client sent something that cannot be understood. Thrown by `req.json()` and `req.formData()`; uncaught it is a 400. */
@@ -14,6 +14,14 @@ export class BadRequestError extends OffloopError {
 
 const EMPTY = new Uint8Array(0);
 
+/** What a request is made of. */
+export interface RequestSource {
+  readonly isHead: boolean;
+  readonly head: PackedHead;
+  readonly body: Uint8Array | null;
+  addressOf(): string;
+}
+
 /**
  * {@link HttpRequest} over a packed head. Nothing is parsed until it is read: a handler that looks at nothing pays for
  * nothing. Lives on the thread its handler runs on.
@@ -22,7 +30,8 @@ const EMPTY = new Uint8Array(0);
  * on to an inner handler, keeps working.
  */
 export class RingRequest implements HttpRequest {
-  /** @internal */ readonly _head: PackedHead;
+  /** @internal */ readonly isHead: boolean;
+  /** @internal */ readonly _source: RequestSource;
   /** @internal May lie in shared memory; handlers get {@link _own}. */ readonly _bytes: Uint8Array | null;
   /** @internal */ _copy: Uint8Array<ArrayBuffer> | undefined;
   /** @internal */ _lines: string[] | undefined;
@@ -30,14 +39,15 @@ export class RingRequest implements HttpRequest {
   /** @internal */ _host: { name: string; port: number } | undefined;
   /** @internal */ _abortSource: AbortSource | undefined;
 
-  constructor(head: PackedHead, bytes: Uint8Array | null) {
-    this._head = head;
-    this._bytes = bytes;
+  constructor(source: RequestSource) {
+    this.isHead = source.isHead;
+    this._source = source;
+    this._bytes = source.body;
   }
 
   /** @internal One line of the packed head. */
   _line(index: number): string {
-    this._lines ??= this._head.split('\n');
+    this._lines ??= this._source.head.split('\n');
     return this._lines[index] as string;
   }
 
@@ -52,7 +62,11 @@ export class RingRequest implements HttpRequest {
     return query === '' ? null : query.slice(1);
   }
   get remoteAddr(): string {
-    return this._line(3);
+    const address = this._line(3);
+    if (address !== ASK_ADDRESS) return address;
+    const asked = this._source.addressOf();
+    (this._lines as string[])[3] = asked;
+    return asked;
   }
   get scheme(): 'http' | 'https' {
     return this._line(4) as 'http' | 'https';

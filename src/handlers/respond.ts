@@ -64,9 +64,10 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const NOT_IN_VALUE = /[^\t\x20-\x7e\x80-\uffff]/;
 
 /** How a header name is treated: written, ours to decide, or with a side effect. */
-type NameKind = 'plain' | 'dropped' | 'length' | 'connection' | 'server';
+type NameKind = 'plain' | 'dropped' | 'length' | 'connection' | 'server' | 'type';
 const NAME_KINDS: Record<string, NameKind> = {
   'content-length': 'length',
+  'content-type': 'type',
   'transfer-encoding': 'dropped',
   'keep-alive': 'dropped',
   // The engine writes Date, once a second and whatever we do; a second one would be wrong (RFC 9110, 6.6.1).
@@ -75,17 +76,32 @@ const NAME_KINDS: Record<string, NameKind> = {
   server: 'server',
 };
 
-// Handlers use the same few names again and again; checking one costs more than looking it up.
-const nameKinds = new Map<string, NameKind>();
+/** A checked header name, with the lines it has made lately: handlers set the same few again and again. */
+interface Name {
+  readonly kind: NameKind;
+  readonly lines: Map<string, string>;
+}
+const names = new Map<string, Name>();
 const MAX_NAMES = 1024;
+const MAX_LINES = 64;
+const MAX_VALUE = 64;
 
-function nameKind(name: string): NameKind {
-  const known = nameKinds.get(name);
+function checkedName(name: string): Name {
+  const known = names.get(name);
   if (known !== undefined) return known;
   if (!TOKEN.test(name)) throw bad(`header name ${show(name)} is not a token`);
-  const kind = NAME_KINDS[name.toLowerCase()] ?? 'plain';
-  if (nameKinds.size < MAX_NAMES) nameKinds.set(name, kind);
-  return kind;
+  const checked: Name = { kind: NAME_KINDS[name.toLowerCase()] ?? 'plain', lines: new Map() };
+  if (names.size < MAX_NAMES) names.set(name, checked);
+  return checked;
+}
+
+function checkedLine(name: string, { lines }: Name, value: string): string {
+  const known = lines.get(value);
+  if (known !== undefined) return known;
+  if (NOT_IN_VALUE.test(value)) throw bad(`header ${name} has a control character in its value ${show(value)}`);
+  const line = `${name}: ${value}`;
+  if (value.length <= MAX_VALUE && lines.size < MAX_LINES) lines.set(value, line);
+  return line;
 }
 
 /** The header lines of one response, in the making. */
@@ -103,7 +119,7 @@ class Head {
       for (const [name, value] of headers as Iterable<[string, HeaderValue]>) this.add(name, value);
       return;
     }
-    for (const name of Object.keys(headers)) this.add(name, (headers as Record<string, HeaderValue>)[name]);
+    for (const name in headers) this.add(name, (headers as Record<string, HeaderValue>)[name]);
   }
 
   add(name: string, value: HeaderValue): void {
@@ -115,9 +131,9 @@ class Head {
   }
 
   private line(name: string, value: string): void {
-    const kind = nameKind(name);
-    if (NOT_IN_VALUE.test(value)) throw bad(`header ${name} has a control character in its value ${show(value)}`);
-    switch (kind) {
+    const checked = checkedName(name);
+    const line = checkedLine(name, checked, value);
+    switch (checked.kind) {
       case 'dropped':
         return;
       case 'length':
@@ -129,10 +145,12 @@ class Head {
       case 'server':
         this.flags |= FLAG_SERVER;
         break;
+      case 'type':
+        this.hasContentType = true;
+        break;
       default:
-        if (name.length === 12 && name.toLowerCase() === 'content-type') this.hasContentType = true;
     }
-    this.text = this.text === '' ? `${name}: ${value}` : `${this.text}\r\n${name}: ${value}`;
+    this.text = this.text === '' ? line : `${this.text}\r\n${line}`;
   }
 }
 
@@ -174,8 +192,10 @@ function payloadFor(status: number, head: Head, body: string | Uint8Array | numb
   if (status === 204 || status === 304) return null;
   if (status === 205) return 0;
   if (isHead) {
-    // A handler that answers HEAD by itself may know the length without having the bytes.
-    if (body === 0 || body === null) return head.length ?? body;
+    // A handler that answers HEAD by itself may know the length without having the bytes. A body that was not read
+    // has no length.
+    if (body === 0) return head.length ?? 0;
+    if (body === null) return null;
     return typeof body === 'string' ? Buffer.byteLength(body) : typeof body === 'number' ? body : body.byteLength;
   }
   if (body === '' || body === null) return 0;

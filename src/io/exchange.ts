@@ -1,23 +1,25 @@
 import { REFUSALS, type Refusal } from '../errors.js';
-import { type Accepted, FLAG_CLOSE, type Invocation, type PackedHead, type Payload } from '../protocol.js';
+import { type Accepted, ASK_ADDRESS, FLAG_CLOSE, type Invocation, type PackedHead, type Payload } from '../protocol.js';
 import { collectBody } from './body-reader.js';
 import type { EngineResponse } from './engine.js';
 import type { Gated } from './read-gate.js';
+import type { RequestReader } from './request-reader.js';
 import type { Mount } from './router.js';
 
 /** What an exchange needs of the server it belongs to. */
 export interface ExchangeHost {
   readonly maxBody: number;
   readonly stopping: boolean;
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, done: () => void): boolean;
-  begin(res: EngineResponse, refusal: Refusal): void;
+  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Exchange): boolean;
+  writeAhead(res: EngineResponse, refusal: Refusal): void;
   watch(exchange: Exchange): void;
+  /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
   /** The exchange is over: answered to the last byte, or its client gone. */
   finished(exchange: Exchange): void;
   answered(status: number, flags: number): void;
   refused(refusal: Refusal): void;
-  failed(head: PackedHead, error: unknown): void;
+  failed(request: string, error: unknown): void;
 }
 
 /** Ms between looks whether a refused client still sends. */
@@ -44,13 +46,34 @@ export class Exchange implements Invocation, Gated {
   /** Inside the engine's own callback, where everything written travels in one packet. */
   private corked = true;
 
+  readonly isHead: boolean;
+  private readonly method: string;
+  private readonly path: string;
+  private readonly query: string;
+  private readonly headers: string;
+  private readonly wantsClose: boolean;
+  private packed: PackedHead | undefined;
+
   constructor(
     private readonly host: ExchangeHost,
     private readonly res: EngineResponse,
-    readonly head: PackedHead,
-    private readonly isHead: boolean,
-    private readonly wantsClose: boolean,
-  ) {}
+    reader: RequestReader,
+  ) {
+    this.method = reader.method;
+    this.path = reader.path;
+    this.query = reader.query;
+    this.headers = reader.headers;
+    this.isHead = reader.method === 'HEAD';
+    this.wantsClose = reader.wantsClose;
+  }
+
+  get head(): PackedHead {
+    if (this.packed === undefined) {
+      const address = this.mount.wantsAddress && !this.over ? remoteAddress(this.res) : ASK_ADDRESS;
+      this.packed = `${this.method}\n${this.path}\n${this.query}\n${address}\n${this.mount.line}${this.headers}`;
+    }
+    return this.packed;
+  }
 
   // -------------------------------------------------------------------------------------------------------- taking
 
@@ -65,7 +88,7 @@ export class Exchange implements Invocation, Gated {
         this.corked = true;
         this.dispatch();
       };
-      collectBody(this.res, this.host.maxBody, done, () => this.refuseAndLinger(REFUSALS.bodyTooLarge, false));
+      collectBody(this.res, this.host.maxBody, done, () => this.refuseAndLinger(REFUSALS.bodyTooLarge));
     }
     this.corked = false;
   }
@@ -94,7 +117,7 @@ export class Exchange implements Invocation, Gated {
     this.res.onAborted(() => {
       if (this.over) return;
       this.over = true;
-      this.host.forget(this);
+      if (this.paused) this.host.forget(this);
       this.accepted?.cancel();
       this.host.finished(this);
     });
@@ -107,6 +130,12 @@ export class Exchange implements Invocation, Gated {
     this.fail(error);
   }
 
+  addressOf(): string {
+    if (this.over) return '';
+    this.mount.wantsAddress = true;
+    return remoteAddress(this.res);
+  }
+
   // ----------------------------------------------------------------------------------------------------- answering
 
   answer(status: number, head: string, payload: Payload, flags: number): void {
@@ -117,7 +146,7 @@ export class Exchange implements Invocation, Gated {
 
   fail(error: unknown): void {
     if (this.over || this.answeredYet) return;
-    this.host.failed(this.head, error);
+    this.host.failed(`${this.method} ${this.path}`, error);
     this.refuse(REFUSALS.failed);
   }
 
@@ -142,22 +171,23 @@ export class Exchange implements Invocation, Gated {
     this.answeredYet = true;
     // Ending without a body does not count as an answer for the engine while its callback runs.
     if (payload === null || typeof payload === 'number') this.hook();
-    this.host.forget(this);
+    if (this.paused) this.host.forget(this);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
     if (this.corked) this.write(status, head, payload, flags, close);
     else this.res.cork(() => this.write(status, head, payload, flags, close));
   }
 
   private write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
-    if (this.host.write(this.res, status, head, payload, flags, close, this.finish)) this.finish();
+    if (this.host.write(this.res, status, head, payload, flags, close, this)) this.finish();
     else this.hook();
   }
 
-  private readonly finish = (): void => {
+  /** The answer has been written to the last byte. */
+  finish(): void {
     if (this.over) return;
     this.over = true;
     this.host.finished(this);
-  };
+  }
 
   // ------------------------------------------------------------------------------------------------------ refusing
 
@@ -176,7 +206,7 @@ export class Exchange implements Invocation, Gated {
    * answer would be lost on the way: so the answer goes out at once, what still comes is thrown away, and the
    * connection is closed when the client has stopped sending, or after two seconds.
    */
-  refuseAndLinger(refusal: Refusal, discard: boolean): void {
+  refuseAndLinger(refusal: Refusal): void {
     if (this.over || this.answeredYet) return;
     this.hook();
     if (this.isHead) {
@@ -186,10 +216,10 @@ export class Exchange implements Invocation, Gated {
     this.answeredYet = true;
     this.host.refused(refusal);
     const { res } = this;
-    const begin = (): void => this.host.begin(res, refusal);
-    if (this.corked) begin();
-    else res.cork(begin);
-    let received = discard;
+    const write = (): void => this.host.writeAhead(res, refusal);
+    if (this.corked) write();
+    else res.cork(write);
+    let received = true;
     let ended = false;
     res.onData((_chunk, isLast) => {
       received = true;
@@ -204,8 +234,8 @@ export class Exchange implements Invocation, Gated {
       }
       clearInterval(timer);
       if (this.over) return;
-      res.cork(() => res.end('', true));
       this.finish();
+      res.close();
     }, LINGER_STEP);
     timer.unref();
   }
@@ -226,4 +256,10 @@ export class Exchange implements Invocation, Gated {
     this.paused = false;
     this.res.resume();
   }
+}
+
+/** The peer's address as text; '' on a Unix domain socket. */
+export function remoteAddress(res: EngineResponse): string {
+  const bytes = Buffer.from(res.getRemoteAddressAsText());
+  return bytes.toString('latin1');
 }

@@ -1,7 +1,7 @@
 /** The server's side of the sockets: takes requests from the engine, routes them, and keeps count of what is open. */
 import { REFUSALS, type Refusal } from '../errors.js';
 import type { ResolvedServerOptions } from '../options.js';
-import { FLAG_NOTHING, type PackedHead, type Payload } from '../protocol.js';
+import { FLAG_NOTHING, type Payload } from '../protocol.js';
 import type { Address, Engine, EngineRequest, EngineResponse, Listener } from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
@@ -16,7 +16,7 @@ export class HttpServer implements ExchangeHost {
   /** Exchanges that are open now. */
   open = 0;
   /** Answers given since the start, by status. */
-  readonly answers: Record<string, number> = {};
+  private readonly answers: number[] = new Array<number>(600).fill(0);
 
   private readonly reader: RequestReader;
   private readonly writer: ResponseWriter;
@@ -46,13 +46,12 @@ export class HttpServer implements ExchangeHost {
       const { reader } = this;
       const problem = reader.read(req);
       const mount = problem === undefined ? this.router.match(reader.host, reader.path) : undefined;
-      const head: PackedHead = `${reader.method}\n${reader.path}\n${reader.query}\n${addressOf(res)}\n${mount?.line ?? '\n'}${reader.headers}`;
-      exchange = new Exchange(this, res, head, reader.method === 'HEAD', reader.wantsClose);
+      exchange = new Exchange(this, res, reader);
       this.open++;
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.stopping) exchange.refuse(REFUSALS.stopping);
       else if (mount === undefined) exchange.refuse(REFUSALS.notFound);
-      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge, true);
+      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge);
       else {
         exchange.mount = mount;
         exchange.begin(reader.hasBody);
@@ -74,12 +73,12 @@ export class HttpServer implements ExchangeHost {
 
   // ----------------------------------------------------------------------------------------------------- the host
 
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, done: () => void): boolean {
-    return this.writer.write(res, status, head, payload, flags, close, done);
+  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Exchange): boolean {
+    return this.writer.write(res, status, head, payload, flags, close, exchange);
   }
 
-  begin(res: EngineResponse, refusal: Refusal): void {
-    this.writer.begin(res, refusal.status, 'connection: close\r\ncontent-type: text/plain; charset=utf-8', refusal.text);
+  writeAhead(res: EngineResponse, refusal: Refusal): void {
+    this.writer.writeAhead(res, refusal.status, refusal.text);
   }
 
   watch(exchange: Exchange): void {
@@ -126,13 +125,18 @@ export class HttpServer implements ExchangeHost {
     }
   }
 
-  failed(head: PackedHead, error: unknown): void {
-    const [method, path] = head.split('\n', 2);
-    this.log('error', `${method} ${path}`, error);
+  failed(request: string, error: unknown): void {
+    this.log('error', request, error);
   }
 
   private count(status: number): void {
-    this.answers[status] = (this.answers[status] ?? 0) + 1;
+    (this.answers[status] as number)++;
+  }
+
+  /** Answers given since the start, by status; those never given are left out. */
+  answersByStatus(): Record<string, number> {
+    const entries = this.answers.map((n, status): [string, number] => [String(status), n]);
+    return Object.fromEntries(entries.filter(([, n]) => n > 0));
   }
 
   private event(name: string): void {
@@ -173,10 +177,4 @@ export class HttpServer implements ExchangeHost {
     this.gate.close();
     this.listener?.close();
   }
-}
-
-const addresses = new TextDecoder('latin1');
-
-function addressOf(res: EngineResponse): string {
-  return addresses.decode(res.getRemoteAddressAsText());
 }

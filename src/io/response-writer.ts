@@ -12,9 +12,20 @@ function reason(status: number): string {
   return STATUS_CODES[status] ?? `${CLASSES[Math.floor(status / 100)]} (${status})`;
 }
 
+/** Who wants to know that an answer that took its time is complete. */
+export interface Finishing {
+  finish(): void;
+}
+
+/** Whole heads are remembered, since a server gives the same few over and over: so many, of at most so many characters. */
+const MEMORY = 512;
+const MEMORABLE = 256;
+
 export class ResponseWriter {
   /** Status line and our own header lines, by status. */
   private readonly starts: string[] = [];
+  /** Status line and all header lines, by status and by the head of the answer. */
+  private readonly heads: Map<string, string>[] = [];
 
   constructor(private readonly serverHeader: string | null) {}
 
@@ -28,29 +39,49 @@ export class ResponseWriter {
     return start;
   }
 
+  /** Everything from the status on that is not the engine's. A remembered string is flat: nothing is copied together. */
+  private whole(status: number, head: string, flags: number): string {
+    if (head === '') return this.start(status, flags);
+    let heads = this.heads[status];
+    if (heads === undefined) {
+      heads = new Map();
+      this.heads[status] = heads;
+    }
+    // With a Server header of the handler's own, `flags` follows from `head`.
+    let whole = heads.get(head);
+    if (whole === undefined) {
+      whole = `${this.start(status, flags)}\r\n${head}`;
+      if (heads.size < MEMORY && head.length <= MEMORABLE) heads.set(head, whole);
+    }
+    return whole;
+  }
+
   /**
    * Write a whole answer. Must run in the engine's own callback or in `cork`. Returns whether it is finished; if not,
-   * it goes on by itself and `done` is called at its end, or never when the client goes away first.
+   * it goes on by itself and `exchange` hears of its end, or never when the client goes away first.
    *
-   * `head` goes to the wire in one native call together with the status line: the encoder has checked it.
+   * The head goes to the wire in one native call together with the status line: the encoder has checked it.
    */
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, done: () => void): boolean {
-    let start = this.start(status, flags);
-    // `tryEnd` cannot close behind itself: there the head asks the client to. `end` writes this line by itself.
-    if (close && isLarge(payload)) start += '\r\nconnection: close';
-    res.writeStatus(head === '' ? start : `${start}\r\n${head}`);
-    if (isLarge(payload)) return writeLarge(res, typeof payload === 'string' ? Buffer.from(payload) : payload, done);
-    if (payload === null) res.endWithoutBody(undefined, close);
+  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Finishing): boolean {
+    const whole = this.whole(status, head, flags);
+    // These two ways to end cannot close behind themselves: there the head asks the client to. `end` writes the line itself.
+    res.writeStatus(close && (payload === null || isLarge(payload)) ? `${whole}\r\nconnection: close` : whole);
+    if (isLarge(payload)) return writeLarge(res, typeof payload === 'string' ? Buffer.from(payload) : payload, exchange);
+    if (payload === null) res.endWithoutBody();
     else if (payload === 0) res.end('', close);
     else if (typeof payload === 'number') res.endWithoutBody(payload, close);
     else res.end(payload, close);
     return true;
   }
 
-  /** Begin an answer whose end has to wait; see `Exchange.refuseAndLinger`. */
-  begin(res: EngineResponse, status: number, head: string, text: string): void {
-    res.writeStatus(`${this.start(status, 0)}\r\n${head}`);
-    res.write(text);
+  /**
+   * Send a whole answer while the engine goes on thinking that there is none, so that the connection can still be read
+   * from and then closed. What `writeStatus` is given goes out as it is, with a line end behind it.
+   */
+  writeAhead(res: EngineResponse, status: number, text: string): void {
+    const body = `${text}\r\n`;
+    const head = `connection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}`;
+    res.writeStatus(`${this.start(status, 0)}\r\ndate: ${new Date().toUTCString()}\r\n${head}\r\n\r\n${text}`);
   }
 }
 
@@ -59,14 +90,14 @@ function isLarge(payload: Payload): payload is string | Uint8Array {
 }
 
 /** The engine takes what the socket takes, and says when there is room for more. */
-function writeLarge(res: EngineResponse, bytes: Uint8Array, done: () => void): boolean {
+function writeLarge(res: EngineResponse, bytes: Uint8Array, exchange: Finishing): boolean {
   const total = bytes.byteLength;
   const from = res.getWriteOffset();
   const [, finished] = res.tryEnd(bytes, total);
   if (finished) return true;
   res.onWritable((offset) => {
     const [ok, last] = res.tryEnd(bytes.subarray(offset - from), total);
-    if (last) done();
+    if (last) exchange.finish();
     return ok;
   });
   return false;

@@ -9,6 +9,8 @@ export interface Mount {
   readonly target: number;
   /** The constant lines of a packed head: scheme and context. */
   readonly line: string;
+  /** Its handler has asked for the address of a peer, so heads carry it from now on. */
+  wantsAddress: boolean;
 }
 
 /**

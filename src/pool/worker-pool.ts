@@ -273,8 +273,7 @@ export class WorkerPool implements AsyncDisposable {
   /** Start a worker with every module. Resolves when it is ready, rejects with what kept it from becoming so. */
   private spawn(awaited: boolean): Promise<void> {
     const { port1, port2 } = new MessageChannel();
-    const claim = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
-    const worker = new Worker(`${this.options.prefix}${this.nextName++}`, port1, claim);
+    const worker = new Worker(`${this.options.prefix}${this.nextName++}`, port1);
     const life: Life = {
       worker,
       kill: new AbortController(),
@@ -290,7 +289,7 @@ export class WorkerPool implements AsyncDisposable {
     this.lives.set(worker, life);
     port1.on('message', (command: Command) => this.receive(life, command));
     port1.unref();
-    const start: WorkerStart = { lane: port2, claim, name: worker.name, modules: [...this.modules] };
+    const start: WorkerStart = { lane: port2, claim: worker.claim, address: worker.address, name: worker.name, modules: [...this.modules] };
     this.runLife(start, port2, life.kill.signal).then(
       () => this.over(life, undefined),
       (error: unknown) => this.over(life, error),
@@ -308,6 +307,9 @@ export class WorkerPool implements AsyncDisposable {
     switch (command.kind) {
       case 'answers':
         this.dispatcher.answered(worker, command.items);
+        return;
+      case 'address':
+        worker.tellAddress(worker.find(command.seq)?.invocation.addressOf() ?? '');
         return;
       case 'ready':
         this.becameReady(life, command.threadId);

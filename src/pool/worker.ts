@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { BatchItem, Notice } from '../protocol.js';
+import { ADDRESS_SLOT_LENGTH, type AddressSlot, type BatchItem, type Notice } from '../protocol.js';
 import type { Ticket } from './ticket.js';
 
 /**
@@ -30,15 +30,15 @@ export class Worker {
   served = 0;
 
   /** See {@link WorkerStart}. */
-  private readonly claim: Int32Array;
+  readonly claim: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly address: AddressSlot = new Int32Array(new SharedArrayBuffer(4 * ADDRESS_SLOT_LENGTH));
   /** Number of the next invocation to give. */
   private nextSeq = 0;
   private readonly inflight = new Map<number, Ticket>();
 
-  constructor(name: string, lane: MessagePort, claim: Int32Array) {
+  constructor(name: string, lane: MessagePort) {
     this.name = name;
     this.lane = lane;
-    this.claim = claim;
   }
 
   get idle(): boolean {
@@ -70,6 +70,14 @@ export class Worker {
   /** The ticket with this number, if it is still out. */
   find(seq: number): Ticket | undefined {
     return this.inflight.get(seq);
+  }
+
+  /** Answer an `address` command: the handler is waiting for it. */
+  tellAddress(address: string): void {
+    const length = Math.min(address.length, ADDRESS_SLOT_LENGTH - 1);
+    for (let i = 0; i < length; i++) this.address[i + 1] = address.charCodeAt(i);
+    Atomics.store(this.address, 0, length);
+    Atomics.notify(this.address, 0);
   }
 
   /** A given ticket's handler has returned a promise. */
