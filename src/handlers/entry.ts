@@ -136,7 +136,7 @@ class WorkerThread {
       if (Atomics.compareExchange(this.claim, 0, seq, next) !== seq) break;
       this.start(seq, items[i] as number, items[i + 1] as string, items[i + 2] as Uint8Array | null);
       const now = performance.now();
-      this.account(seq, (now - before) * 1000);
+      this.account(seq, Math.round((now - before) * 1000));
       before = now;
       if (now - flushed > FLUSH_AFTER) {
         this.flush();

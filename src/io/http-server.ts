@@ -82,7 +82,7 @@ export class HttpServer implements ExchangeHost {
   }
 
   watch(exchange: Exchange): void {
-    this.gate.watch(exchange);
+    this.gate.watch(exchange, this.open);
   }
 
   forget(exchange: Exchange): void {

@@ -9,10 +9,10 @@ export interface Gated {
   resumeReading(): void;
 }
 
-/** Turns that bring at most this many requests pause each of them at once. */
+/** With at most this many answers pending, each is paused at once. */
 const FEW = 4;
-/** Ms after which the others are paused, if their answer has not come. */
-const PAUSE_AFTER = 1;
+/** With more, each is paused when its answer has not come after this many ms, or twice as many at most. */
+const PAUSE_AFTER = 5;
 /** Ms between looks for clients that have gone; more when looking itself takes long. */
 const LOOK_EVERY = 25;
 /** Looking may take one part in so many of the time. */
@@ -25,14 +25,18 @@ const PAUSE_AT_MOST = 1000;
  * Stops reading from connections whose answer is pending. The engine closes a connection when a second request arrives
  * while the first is unanswered, so a client that pipelines would lose both; unread, the second one waits its turn.
  *
- * Pausing has two prices. It takes half a dozen system calls, as much as the whole of a cheap request: so when a turn
- * brings many requests, only those are paused that have no answer after a millisecond. And a paused socket does not
+ * Pausing has two prices. It takes half a dozen system calls, half as much as the whole of a cheap request: so when many
+ * answers are pending, only those are paused that take longer than a busy server needs for a cheap one. And a paused socket does not
  * tell that its client has hung up: so while anything is paused, the kernel's table of connections is looked at now and
  * then, and when some client of this port has closed its side, reading goes on and the engine finds out which.
  */
 export class ReadGate {
   private fresh: Gated[] = [];
+  /** Answers pending when the last of this turn's requests was taken. */
+  private pending = 0;
+  /** Watched since the timer last fired, and between that and the time before. */
   private later: Gated[] = [];
+  private older: Gated[] = [];
   private readonly paused = new Map<Gated, number>();
   private turnScheduled = false;
   private laterTimer: NodeJS.Timeout | undefined;
@@ -49,9 +53,10 @@ export class ReadGate {
     this.table.listening(port, ipv6);
   }
 
-  /** A request has been taken and its answer is not there yet. */
-  watch(exchange: Gated): void {
+  /** A request has been taken and its answer is not there yet; `pending` are in that state, this one included. */
+  watch(exchange: Gated, pending: number): void {
     this.fresh.push(exchange);
+    this.pending = pending;
     if (this.turnScheduled) return;
     this.turnScheduled = true;
     setImmediate(this.endOfTurn);
@@ -70,19 +75,22 @@ export class ReadGate {
 
   private readonly endOfTurn = (): void => {
     this.turnScheduled = false;
-    const taken = this.fresh;
+    const fresh = this.fresh;
     this.fresh = [];
-    if (taken.length <= FEW) {
-      for (const exchange of taken) this.pause(exchange);
+    if (this.pending <= FEW) {
+      for (const exchange of fresh) this.pause(exchange);
       return;
     }
-    for (const exchange of taken) this.later.push(exchange);
-    this.laterTimer ??= setTimeout(() => {
-      this.laterTimer = undefined;
-      const due = this.later;
-      this.later = [];
-      for (const exchange of due) this.pause(exchange);
-    }, PAUSE_AFTER);
+    for (const exchange of fresh) this.later.push(exchange);
+    this.laterTimer ??= setTimeout(this.pauseLate, PAUSE_AFTER);
+  };
+
+  private readonly pauseLate = (): void => {
+    const due = this.older;
+    this.older = this.later;
+    this.later = [];
+    for (const exchange of due) this.pause(exchange);
+    this.laterTimer = this.older.length > 0 ? setTimeout(this.pauseLate, PAUSE_AFTER) : undefined;
   };
 
   private pause(exchange: Gated): void {

@@ -8,6 +8,9 @@ const MAX_HEAD = 65_536;
 // one, user info and anything with a slash are refused: proxies and servers disagree about what they mean.
 const HOST = /^(?:[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::(\d{0,5}))?$/;
 
+/** The one control character that the engine lets into targets and values. */
+const DEL = '\x7f';
+
 /**
  * Copies a request's head out of the engine, and refuses what the engine lets through and must not: whatever two
  * parsers could read differently (RFC 9112, 6.3 and 11.2) is answered 400, so that nothing can be smuggled in behind a
@@ -59,8 +62,7 @@ export class RequestReader {
     if (this.size > MAX_HEAD) return REFUSALS.headersTooLarge;
     if (this.hosts !== 1) return REFUSALS.badRequest;
     if (this.chunked && this.contentLength !== -1) return REFUSALS.badRequest;
-    // DEL is the one control character the engine lets into targets and values.
-    if (this.path.includes('\x7f') || this.query.includes('\x7f') || this.headers.includes('\x7f')) return REFUSALS.badRequest;
+    if (this.path.includes(DEL) || this.query.includes(DEL)) return REFUSALS.badRequest;
     return undefined;
   }
 
@@ -69,6 +71,7 @@ export class RequestReader {
     this.size += length + 2;
     this.headers += `\n${name}\n${value}`;
     if (length > this.maxLine) this.problem ??= REFUSALS.headersTooLarge;
+    if (value.includes(DEL)) this.problem ??= REFUSALS.badRequest;
     switch (name) {
       case 'host':
         this.hosts++;

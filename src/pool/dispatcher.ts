@@ -87,11 +87,7 @@ export class PoolDispatcher implements Dispatcher {
     this.accepted++;
     this.queue.push(ticket);
     if (this.queue.size > this.queuedMax) this.queuedMax = this.queue.size;
-    if (!this.pumpScheduled) {
-      this.pumpScheduled = true;
-      // The check phase comes right behind the sockets of this turn: all they brought travels together.
-      setImmediate(this.endOfTurn);
-    }
+    this.schedulePump();
     return ticket;
   }
 
@@ -134,6 +130,13 @@ export class PoolDispatcher implements Dispatcher {
   }
 
   // -------------------------------------------------------------------------------------------------------- giving
+
+  /** The check phase comes right behind the sockets of this turn: all they brought travels together. */
+  private schedulePump(): void {
+    if (this.pumpScheduled) return;
+    this.pumpScheduled = true;
+    setImmediate(this.endOfTurn);
+  }
 
   private readonly endOfTurn = (): void => {
     this.pumpScheduled = false;
@@ -263,7 +266,7 @@ export class PoolDispatcher implements Dispatcher {
       else ticket.invocation.answer(status, items[i + 2] as string, items[i + 3] as Payload, items[i + 4] as number);
     }
     worker.progressAt = performance.now();
-    if (this.queue.size > 0) this.pump();
+    if (this.queue.size > 0) this.schedulePump();
     if (worker.idle) this.threads.idle(worker);
     this.checkDrained();
   }

@@ -18,7 +18,7 @@ const START_TIMEOUT = 60_000;
 const RETIRE_TIMEOUT = 5_000;
 /** Ms that promises pending in a worker have to settle after an uncaught exception in it. */
 const POISONED_GRACE = 1_000;
-/** Ms before a worker is started again after it failed to become ready: doubles with each failure in a row. */
+/** Ms before a worker is started again after one that died by itself: doubles with each in a row. */
 const BACKOFF_FROM = 100;
 const BACKOFF_TO = 10_000;
 
@@ -92,6 +92,7 @@ interface Life {
   readonly loads: Map<number, Deferred>;
   /** Whether somebody waits for `ready` and reports a failure. */
   readonly awaited: boolean;
+  wasReady: boolean;
   /** Why it could not become ready, or why it must go. */
   failure: unknown;
 }
@@ -113,7 +114,7 @@ export class WorkerPool implements AsyncDisposable {
   private nextTarget = 0;
   private nextName = 1;
   private crashed = 0;
-  private bootFailures = 0;
+  private failedStarts = 0;
   private notBefore = 0;
   private retryTimer: NodeJS.Timeout | undefined;
   private idleTimer: NodeJS.Timeout | undefined;
@@ -280,6 +281,7 @@ export class WorkerPool implements AsyncDisposable {
       ready: deferred(),
       loads: new Map(),
       awaited,
+      wasReady: false,
       failure: undefined,
       startTimer: setTimeout(() => {
         const message = `${worker.name} was not ready after ${START_TIMEOUT} ms: a handler module or its onWorkerStart never finished`;
@@ -338,9 +340,8 @@ export class WorkerPool implements AsyncDisposable {
     worker.threadId = threadId;
     if (worker.state !== 'starting') return;
     worker.state = 'ready';
+    life.wasReady = true;
     worker.idleSince = performance.now();
-    this.bootFailures = 0;
-    this.notBefore = 0;
     this.ready.push(worker);
     life.ready.resolve();
     this.dispatcher.pump();
@@ -370,7 +371,6 @@ export class WorkerPool implements AsyncDisposable {
     for (let entry = receiveMessageOnPort(worker.lane); entry !== undefined; entry = receiveMessageOnPort(worker.lane)) {
       this.receive(life, entry.message as Command);
     }
-    const wasStarting = worker.state === 'starting';
     const wasRetiring = worker.state === 'retiring';
     worker.state = 'gone';
     worker.lane.close();
@@ -378,25 +378,35 @@ export class WorkerPool implements AsyncDisposable {
     this.removeReady(worker);
     this.used.delete(worker.threadId);
     const cause = life.failure ?? error;
-    if (wasStarting) this.diedStarting(life, cause);
-    else if (!wasRetiring && this.closing === undefined) {
-      this.crashed++;
-      this.error(`${worker.name} died and is replaced`, cause);
+    if (this.closing === undefined) {
+      if (life.wasReady && !wasRetiring) {
+        this.crashed++;
+        this.error(`${worker.name} died and is replaced`, cause);
+      }
+      this.noteEnd(life, cause);
     }
     const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} ended before it answered`, { cause });
     life.ready.reject(cause ?? lost);
-    for (const load of life.loads.values()) load.reject(wasStarting ? (cause ?? lost) : lost);
+    for (const load of life.loads.values()) load.reject(life.wasReady ? lost : (cause ?? lost));
     this.ensureMin();
     this.dispatcher.lost(worker, lost);
   }
 
-  private diedStarting(life: Life, cause: unknown): void {
-    if (this.closing !== undefined) return;
-    this.bootFailures++;
-    const wait = Math.min(BACKOFF_TO, BACKOFF_FROM * 2 ** (this.bootFailures - 1));
+  /**
+   * Back off from code that cannot live: a worker that never became ready, or died without having been given anything
+   * to do. One that died of its work is replaced at once, and work done is proof that the code lives.
+   */
+  private noteEnd(life: Life, cause: unknown): void {
+    if (life.worker.used || (life.wasReady && cause === undefined)) {
+      this.failedStarts = 0;
+      this.notBefore = 0;
+      return;
+    }
+    this.failedStarts++;
+    const wait = Math.min(BACKOFF_TO, BACKOFF_FROM * 2 ** (this.failedStarts - 1));
     this.notBefore = performance.now() + wait;
     // The first load of a module reports its failure by rejecting; afterwards the log is the only witness.
-    if (!life.awaited) this.error(`${life.worker.name} could not start, next try in ${wait} ms`, cause);
+    if (!life.wasReady && !life.awaited) this.error(`${life.worker.name} could not start, next try in ${wait} ms`, cause);
   }
 
   /** Piscina lost a thread that had no task yet: whichever life still waits for a thread will not get that one. */

@@ -34,7 +34,7 @@ export class Worker {
   readonly address: AddressSlot = new Int32Array(new SharedArrayBuffer(4 * ADDRESS_SLOT_LENGTH));
   /** Number of the next invocation to give. */
   private nextSeq = 0;
-  private readonly inflight = new Map<number, Ticket>();
+  private readonly inflight = new TicketRing();
 
   constructor(name: string, lane: MessagePort) {
     this.name = name;
@@ -42,7 +42,12 @@ export class Worker {
   }
 
   get idle(): boolean {
-    return this.inflight.size === 0;
+    return this.given + this.pending === 0;
+  }
+
+  /** Whether it was ever given anything to do. */
+  get used(): boolean {
+    return this.nextSeq !== 0;
   }
 
   send(notice: Notice): void {
@@ -59,7 +64,7 @@ export class Worker {
       ticket.state = 'given';
       ticket.worker = this;
       ticket.seq = this.nextSeq;
-      this.inflight.set(this.nextSeq, ticket);
+      this.inflight.set(ticket);
       this.cost += ticket.cost;
       this.nextSeq = (this.nextSeq + 1) | 0;
     }
@@ -90,7 +95,7 @@ export class Worker {
 
   /** A ticket is out of the worker's hands: answered, taken back or lost. */
   drop(ticket: Ticket): void {
-    this.inflight.delete(ticket.seq);
+    this.inflight.delete(ticket);
     if (ticket.state === 'given') {
       this.given--;
       this.cost -= ticket.cost;
@@ -122,6 +127,43 @@ export class Worker {
 
   /** Everything still out, in the order it was given. */
   outstanding(): Ticket[] {
-    return [...this.inflight.values()];
+    return this.inflight.inOrder();
+  }
+}
+
+/**
+ * Tickets by number. Numbers are handed out one after the other and live about as long, so an array indexed by their low
+ * bits serves as a map without hashing; it grows while an old number is in the way of a new one.
+ */
+class TicketRing {
+  private slots: (Ticket | undefined)[] = new Array<Ticket | undefined>(64).fill(undefined);
+
+  get(seq: number): Ticket | undefined {
+    const ticket = this.slots[seq & (this.slots.length - 1)];
+    return ticket !== undefined && ticket.seq === seq ? ticket : undefined;
+  }
+
+  set(ticket: Ticket): void {
+    while (this.slots[ticket.seq & (this.slots.length - 1)] !== undefined) this.grow();
+    this.slots[ticket.seq & (this.slots.length - 1)] = ticket;
+  }
+
+  delete(ticket: Ticket): void {
+    const at = ticket.seq & (this.slots.length - 1);
+    if (this.slots[at] === ticket) this.slots[at] = undefined;
+  }
+
+  /** In the order they were given. Numbers wrap, so order is by distance. */
+  inOrder(): Ticket[] {
+    const tickets = this.slots.filter((ticket) => ticket !== undefined);
+    const from = tickets[0]?.seq ?? 0;
+    return tickets.sort((a, b) => ((a.seq - from) | 0) - ((b.seq - from) | 0));
+  }
+
+  private grow(): void {
+    const tickets = this.inOrder();
+    this.slots = new Array<Ticket | undefined>(this.slots.length * 2).fill(undefined);
+    // Twice the size cannot make two numbers meet that did not before.
+    for (const ticket of tickets) this.slots[ticket.seq & (this.slots.length - 1)] = ticket;
   }
 }

@@ -1,0 +1,3 @@
+import { text } from 'offloop/handlers';
+
+export default () => text('pong', { headers: { 'cache-control': 'no-store' } });
