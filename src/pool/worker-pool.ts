@@ -3,9 +3,9 @@
  * the whole life of a worker, resolves when it has retired and rejects when its thread has died.
  */
 import { once } from 'node:events';
-import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, Worker as NodeWorker, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { fromErrorRecord, OffloopError } from '../errors.js';
+import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
 import type { Command, WorkerStart } from '../protocol.js';
@@ -125,6 +125,7 @@ export class WorkerPool implements AsyncDisposable {
   /** @internal */
   constructor(options: ResolvedPoolOptions) {
     this.options = options;
+    checkExecArgv(options.execArgv);
     const { used } = this;
     this.piscina = new Piscina({
       filename: workerEntry,
@@ -435,7 +436,8 @@ export class WorkerPool implements AsyncDisposable {
     if (worker.outstanding().length === 1) this.dispatcher.failStarted(worker, lost);
     if (wasStarting || worker.idle) life.kill.abort();
     else setTimeout(() => life.kill.abort(), POISONED_GRACE).unref();
-    this.ensureMin();
+    // One that was never given anything is replaced when it has ended, see `noteEnd`.
+    if (worker.used) this.ensureMin();
     this.dispatcher.pump();
   }
 
@@ -541,6 +543,23 @@ export class WorkerPool implements AsyncDisposable {
 
   private warn(message: string, error: unknown): void {
     for (const listener of this.listeners) listener.warn(message, error);
+  }
+}
+
+/**
+ * Node refuses some flags for workers by throwing when one is made. Piscina would be left with a task it never gave a
+ * promise for, so a thread with nothing to do is made first.
+ */
+function checkExecArgv(execArgv: string[] | undefined): void {
+  if (execArgv === undefined) return;
+  try {
+    const trial = new NodeWorker('', { eval: true, execArgv });
+    trial.on('error', () => undefined);
+    trial.unref();
+    void trial.terminate();
+  } catch (cause) {
+    const message = `option execArgv is ${JSON.stringify(execArgv)}; allowed: Node flags that workers take (${(cause as Error).message})`;
+    throw new OffloopTypeError('OFFLOOP_BAD_OPTION', message, { cause });
   }
 }
 
