@@ -3,6 +3,7 @@
  * client it is a status and a calm sentence with nothing of our insides. Which failure means which status is decided
  * here and nowhere else.
  */
+import type { EventKey } from './options.js';
 import type { ErrorRecord } from './protocol.js';
 
 /** Every `code` offloop gives its own errors, with what to do about it. Each stands in docs/errors.md (a test looks). */
@@ -47,22 +48,29 @@ export class OffloopTypeError extends TypeError {
 
 export interface Refusal {
   readonly status: number;
+  /** Plain text of the body; '' for none. */
   readonly text: string;
   /** Whether the connection is closed behind the answer. */
   readonly close: boolean;
+  /** Key of the event it is counted under; without one it counts as an answer of its status. */
+  readonly event: EventKey | undefined;
 }
 
-/** Status and sentence of every answer the server gives in its own name. Texts of 413, 414 and 503 follow http-kit. */
+const refusal = (status: number, text: string, close: boolean, event?: EventKey): Refusal => ({ status, text, close, event });
+
+/** Every answer the server gives in its own name. Texts follow http-kit, but for the 500, which says nothing of the error. */
 export const REFUSALS = {
-  badRequest: { status: 400, text: 'Bad Request', close: true },
-  notFound: { status: 404, text: '', close: false },
-  bodyTooLarge: { status: 413, text: 'Request body too large', close: true },
-  uriTooLong: { status: 414, text: 'Request line too long', close: true },
-  headersTooLarge: { status: 431, text: 'Request header line too long', close: true },
-  failed: { status: 500, text: 'Internal Server Error', close: false },
-  overloaded: { status: 503, text: 'Server unavailable, please try again', close: false },
-  stopping: { status: 503, text: 'Server is shutting down', close: true },
-} as const satisfies Record<string, Refusal>;
+  badRequest: (text: string): Refusal => refusal(400, text, true),
+  notFound: refusal(404, '', false, 'serverStatus404'),
+  bodyTooLarge: (size: number, max: number): Refusal =>
+    refusal(413, `request body ${size}; max request body ${max}`, true, 'serverStatus413'),
+  uriTooLong: (max: number): Refusal => refusal(414, `exceed max line ${max}`, true, 'serverStatus414'),
+  headerTooLong: (max: number): Refusal => refusal(431, `exceed max line ${max}`, true, 'serverStatus431'),
+  headTooLarge: (max: number): Refusal => refusal(431, `HTTP headers exceed ${max} bytes`, true, 'serverStatus431'),
+  failed: refusal(500, 'Internal Server Error', false, 'serverStatus500'),
+  overloaded: refusal(503, 'Server unavailable, please try again', false, 'serverStatus503'),
+  stopping: refusal(503, 'Server is shutting down', true, 'serverStatus503Stopping'),
+} as const;
 
 // --------------------------------------------------------------------------------------------- crossing threads
 

@@ -7,8 +7,11 @@ import { file, json } from 'offloop/handlers';
 import { primesWorth } from './primes.js';
 
 const here = (name) => new URL(name, import.meta.url);
-const PAGE = { '/': 'page/index.html', '/style.css': 'page/style.css', '/app.js': 'page/app.js' };
-const page = (req) => (Object.hasOwn(PAGE, req.path) ? { body: file(here(PAGE[req.path])) } : null);
+const PAGE = ['index.html', 'style.css', 'app.js', 'chart.js', 'pinger.js'];
+const page = (req) => {
+  const name = req.path === '/' ? 'index.html' : req.path.slice(1);
+  return PAGE.includes(name) ? { headers: { 'cache-control': 'no-cache' }, body: file(here(`page/${name}`)) } : null;
+};
 const threads = Math.max(2, availableParallelism());
 
 const server = await runServer(page, {
@@ -32,16 +35,25 @@ await server.mount(here('ping.js'), { path: '/ping', dispatch: false });
 await server.mount(here('ping.js'), { path: '/ping-worker' });
 
 const load = new Worker(here('load.js'), { workerData: { url: server.url, below: primesWorth(200) } });
-let loadStats = { where: 'pool', keepOpen: 0 };
+let loadStats = await new Promise((resolve) => load.once('message', resolve));
 load.on('message', (stats) => {
   loadStats = stats;
 });
 
 // A page that is closed asks for no stats any more: then the machine gets its rest.
 const nobodyLooks = setTimeout(() => load.postMessage({ keepOpen: 0, stop: true }), 15_000).unref();
+let before = { at: process.uptime(), cpu: process.cpuUsage(), busy: 0 };
+function coresBusy() {
+  const at = process.uptime();
+  if (at - before.at < 0.4) return before.busy;
+  const { user, system } = process.cpuUsage(before.cpu);
+  before = { at, cpu: process.cpuUsage(), busy: (user + system) / 1e6 / (at - before.at) };
+  return before.busy;
+}
 const stats = () => {
   nobodyLooks.refresh();
-  return json({ server: server.stats(), load: loadStats }, { headers: { 'cache-control': 'no-store' } });
+  const body = { server: server.stats(), load: loadStats, cores: availableParallelism(), coresBusy: coresBusy() };
+  return json(body, { headers: { 'cache-control': 'no-store' } });
 };
 await server.mount(stats, { path: '/stats', dispatch: false });
 

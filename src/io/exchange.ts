@@ -88,7 +88,8 @@ export class Exchange implements Invocation, Gated {
         this.corked = true;
         this.dispatch();
       };
-      collectBody(this.res, this.host.maxBody, done, () => this.refuseAndLinger(REFUSALS.bodyTooLarge));
+      const { maxBody } = this.host;
+      collectBody(this.res, maxBody, done, (size) => this.refuseAndLinger(REFUSALS.bodyTooLarge(size, maxBody)));
     }
     this.corked = false;
   }

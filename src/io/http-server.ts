@@ -51,7 +51,7 @@ export class HttpServer implements ExchangeHost {
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.stopping) exchange.refuse(REFUSALS.stopping);
       else if (mount === undefined) exchange.refuse(REFUSALS.notFound);
-      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge);
+      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, this.maxBody));
       else {
         exchange.mount = mount;
         exchange.begin(reader.hasBody);
@@ -105,24 +105,7 @@ export class HttpServer implements ExchangeHost {
     this.count(refusal.status);
     if (this.options.eventLogger === undefined) return;
     const names = this.options.eventNames;
-    switch (refusal) {
-      case REFUSALS.bodyTooLarge:
-        return this.event(names.serverStatus413);
-      case REFUSALS.uriTooLong:
-        return this.event(names.serverStatus414);
-      case REFUSALS.headersTooLarge:
-        return this.event(names.serverStatus431);
-      case REFUSALS.failed:
-        return this.event(names.serverStatus500);
-      case REFUSALS.overloaded:
-        return this.event(names.serverStatus503);
-      case REFUSALS.stopping:
-        return this.event(names.serverStatus503Stopping);
-      case REFUSALS.notFound:
-        return this.event(names.serverStatus404);
-      default:
-        return this.event(names.serverStatusPrefix + refusal.status);
-    }
+    this.event(refusal.event === undefined ? names.serverStatusPrefix + refusal.status : names[refusal.event]);
   }
 
   failed(request: string, error: unknown): void {

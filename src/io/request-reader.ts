@@ -54,44 +54,52 @@ export class RequestReader {
     this.path = req.getUrl();
     const query = req.getQuery();
     this.query = query === undefined ? '' : `?${query}`;
-    // 'GET ', ' HTTP/1.1'
-    this.size = this.method.length + this.path.length + this.query.length + 10;
-    if (this.size > this.maxLine) return REFUSALS.uriTooLong;
+    // 'GET ', ' HTTP/1.1', and the line end, which counts as it does in http-kit.
+    this.size = this.method.length + this.path.length + this.query.length + 12;
+    if (this.size > this.maxLine) return REFUSALS.uriTooLong(this.maxLine);
     req.forEach(this.visit);
     if (this.problem !== undefined) return this.problem;
-    if (this.size > MAX_HEAD) return REFUSALS.headersTooLarge;
-    if (this.hosts !== 1) return REFUSALS.badRequest;
-    if (this.chunked && this.contentLength !== -1) return REFUSALS.badRequest;
-    if (this.path.includes(DEL) || this.query.includes(DEL)) return REFUSALS.badRequest;
+    if (this.size > MAX_HEAD) return REFUSALS.headTooLarge(MAX_HEAD);
+    if (this.hosts === 0) return REFUSALS.badRequest('HTTP/1.1 request is missing Host header');
+    if (this.chunked && this.contentLength !== -1) {
+      return REFUSALS.badRequest('Request contains both Transfer-Encoding and Content-Length');
+    }
+    if (this.path.includes(DEL) || this.query.includes(DEL)) return REFUSALS.badRequest('Invalid HTTP request target');
     return undefined;
   }
 
   private readonly visit = (name: string, value: string): void => {
-    const length = name.length + value.length + 2;
-    this.size += length + 2;
+    // ': ' and the line end.
+    const length = name.length + value.length + 4;
+    this.size += length;
     this.headers += `\n${name}\n${value}`;
-    if (length > this.maxLine) this.problem ??= REFUSALS.headersTooLarge;
-    if (value.includes(DEL)) this.problem ??= REFUSALS.badRequest;
+    if (length > this.maxLine) this.problem ??= REFUSALS.headerTooLong(this.maxLine);
+    if (value.includes(DEL)) this.problem ??= REFUSALS.badRequest('Invalid character in HTTP header value');
     switch (name) {
       case 'host':
         this.hosts++;
         this.host = value;
-        if (value !== this.goodHost) this.checkHost(value);
+        if (this.hosts > 1 || value !== this.goodHost) this.checkHost(value);
         return;
       case 'content-length':
         // Digits only, and only once: even two equal ones are a sign of somebody trying.
-        if (this.contentLength !== -1 || !/^\d{1,15}$/.test(value)) this.problem ??= REFUSALS.badRequest;
-        else this.contentLength = Number(value);
+        if (this.contentLength !== -1 || !/^\d{1,15}$/.test(value)) {
+          this.problem ??= REFUSALS.badRequest(`Invalid Content-Length: ${value}`);
+        } else {
+          this.contentLength = Number(value);
+        }
         return;
       case 'transfer-encoding':
-        if (this.chunked || value.toLowerCase() !== 'chunked') this.problem ??= REFUSALS.badRequest;
+        if (this.chunked || value.toLowerCase() !== 'chunked') {
+          this.problem ??= REFUSALS.badRequest(`Unsupported Transfer-Encoding: ${value}`);
+        }
         this.chunked = true;
         return;
       case 'connection':
         if (/(?:^|,)\s*close\s*(?:,|$)/i.test(value)) this.wantsClose = true;
         return;
       case '':
-        this.problem ??= REFUSALS.badRequest;
+        this.problem ??= REFUSALS.badRequest('Invalid HTTP header name');
         return;
       default:
     }
@@ -99,7 +107,8 @@ export class RequestReader {
 
   private checkHost(value: string): void {
     const match = HOST.exec(value);
-    if (match === null || Number(match[1] ?? 0) > 65_535) this.problem ??= REFUSALS.badRequest;
+    if (this.hosts > 1 || match === null) this.problem ??= REFUSALS.badRequest(`Invalid host header: ${value}`);
+    else if (Number(match[1] ?? 0) > 65_535) this.problem ??= REFUSALS.badRequest(`Invalid host header (bad port): ${value}`);
     else this.goodHost = value;
   }
 }
