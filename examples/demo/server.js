@@ -10,7 +10,9 @@ const here = (name) => new URL(name, import.meta.url);
 const PAGE = ['index.html', 'style.css', 'app.js', 'chart.js', 'pinger.js'];
 const page = (req) => {
   const name = req.path === '/' ? 'index.html' : req.path.slice(1);
-  return PAGE.includes(name) ? { headers: { 'cache-control': 'no-cache' }, body: file(here(`page/${name}`)) } : null;
+  return PAGE.includes(name)
+    ? { headers: { 'cache-control': 'no-cache' }, body: file(here(`page/${name}`)) }
+    : null;
 };
 const threads = Math.max(2, availableParallelism());
 
@@ -21,6 +23,12 @@ const server = await runServer(page, {
   nMin: threads,
   nMax: threads,
   queueSize: 32, // small, so that you can fill it with one click
+  prefix: 'worker-',
+  errorLogger(message, error) {
+    // A full queue is what this demo is about: the page shows it.
+    if (error?.code !== 'OFFLOOP_OVERLOADED') console.error(message, error);
+  },
+  warnLogger() {},
 }).catch((error) => {
   if (error.code !== 'EADDRINUSE') throw error;
   console.error(`Port ${process.env.PORT ?? 8090} is in use. Take another: PORT=8091 npm run demo`);
@@ -52,7 +60,12 @@ function coresBusy() {
 }
 const stats = () => {
   nobodyLooks.refresh();
-  const body = { server: server.stats(), load: loadStats, cores: availableParallelism(), coresBusy: coresBusy() };
+  const body = {
+    server: server.stats(),
+    load: loadStats,
+    cores: availableParallelism(),
+    coresBusy: coresBusy(),
+  };
   return json(body, { headers: { 'cache-control': 'no-store' } });
 };
 await server.mount(stats, { path: '/stats', dispatch: false });

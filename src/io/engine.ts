@@ -8,7 +8,6 @@
  */
 
 export interface EngineRequest {
-  getCaseSensitiveMethod(): string;
   getUrl(): string;
   /** undefined without '?'. */
   getQuery(): string | undefined;
@@ -36,7 +35,8 @@ export interface EngineResponse {
   getRemoteAddressAsText(): ArrayBuffer;
 }
 
-export type OnRequest = (res: EngineResponse, req: EngineRequest) => void;
+/** `method` is in upper case. */
+export type OnRequest = (res: EngineResponse, req: EngineRequest, method: string) => void;
 
 export type Address = { readonly kind: 'tcp'; readonly ip: string; readonly port: number } | { readonly kind: 'unix'; readonly path: string };
 

@@ -40,11 +40,11 @@ export class HttpServer implements ExchangeHost {
   }
 
   /** The engine's callback for every request. Nothing may escape it: see engine.ts. */
-  private readonly take = (res: EngineResponse, req: EngineRequest): void => {
+  private readonly take = (res: EngineResponse, req: EngineRequest, method: string): void => {
     let exchange: Exchange | undefined;
     try {
       const { reader } = this;
-      const problem = reader.read(req);
+      const problem = reader.read(req, method);
       const mount = problem === undefined ? this.router.match(reader.host, reader.path) : undefined;
       exchange = new Exchange(this, res, reader);
       this.open++;

@@ -42,7 +42,7 @@ export class RequestReader {
   }
 
   /** Read the head. Returns why the request must be refused, or undefined. */
-  read(req: EngineRequest): Refusal | undefined {
+  read(req: EngineRequest, method: string): Refusal | undefined {
     this.headers = '';
     this.host = '';
     this.contentLength = -1;
@@ -50,7 +50,7 @@ export class RequestReader {
     this.wantsClose = false;
     this.problem = undefined;
     this.hosts = 0;
-    this.method = req.getCaseSensitiveMethod();
+    this.method = method;
     this.path = req.getUrl();
     const query = req.getQuery();
     this.query = query === undefined ? '' : `?${query}`;
@@ -74,7 +74,6 @@ export class RequestReader {
     this.size += length;
     this.headers += `\n${name}\n${value}`;
     if (length > this.maxLine) this.problem ??= REFUSALS.headerTooLong(this.maxLine);
-    if (value.includes(DEL)) this.problem ??= REFUSALS.badRequest('Invalid character in HTTP header value');
     switch (name) {
       case 'host':
         this.hosts++;
@@ -97,12 +96,14 @@ export class RequestReader {
         return;
       case 'connection':
         if (/(?:^|,)\s*close\s*(?:,|$)/i.test(value)) this.wantsClose = true;
-        return;
+        break;
       case '':
         this.problem ??= REFUSALS.badRequest('Invalid HTTP header name');
         return;
       default:
     }
+    // The fields above have a stricter check of their own.
+    if (value.includes(DEL)) this.problem ??= REFUSALS.badRequest('Invalid character in HTTP header value');
   };
 
   private checkHost(value: string): void {

@@ -27,6 +27,9 @@ export class ResponseWriter {
   /** Status line and all header lines, by status and by the head of the answer. */
   private readonly heads: Map<string, string>[] = [];
 
+  /** The last of them: the next answer has most likely the same. */
+  private last = { status: 0, head: '', whole: '' };
+
   constructor(private readonly serverHeader: string | null) {}
 
   private start(status: number, flags: number): string {
@@ -42,6 +45,7 @@ export class ResponseWriter {
   /** Everything from the status on that is not the engine's. A remembered string is flat: nothing is copied together. */
   private whole(status: number, head: string, flags: number): string {
     if (head === '') return this.start(status, flags);
+    if (status === this.last.status && head === this.last.head) return this.last.whole;
     let heads = this.heads[status];
     if (heads === undefined) {
       heads = new Map();
@@ -53,6 +57,7 @@ export class ResponseWriter {
       whole = `${this.start(status, flags)}\r\n${head}`;
       if (heads.size < MEMORY && head.length <= MEMORABLE) heads.set(head, whole);
     }
+    this.last = { status, head, whole };
     return whole;
   }
 

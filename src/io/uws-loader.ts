@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { OffloopError } from '../errors.js';
+import type { EngineRequest, EngineResponse } from './engine.js';
 
 /** Bytes of request head the engine takes at most. It reads this once, when it is loaded; `maxLine` needs the room. */
 const MAX_HEAD = 128 * 1024;
@@ -19,8 +20,9 @@ export interface UwsModule {
   readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
   _cfg?: (key: string) => void;
 }
-export interface UwsApp {
-  any(pattern: string, handler: (res: never, req: never) => void): UwsApp;
+type Route = (pattern: string, handler: (res: EngineResponse, req: UwsRequest) => void) => UwsApp;
+export type UwsRequest = EngineRequest & { getCaseSensitiveMethod(): string };
+export interface UwsApp extends Record<'any' | 'get' | 'head' | 'post' | 'put' | 'del' | 'patch' | 'options', Route> {
   listen(host: string, port: number, options: number, done: (socket: unknown) => void): UwsApp;
   listen_unix(done: (socket: unknown) => void, path: string): UwsApp;
   close(): UwsApp;

@@ -3,7 +3,7 @@ import { lstatSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { OffloopError } from '../errors.js';
 import type { Address, Engine, Listener, OnRequest } from './engine.js';
-import { loadEngine, type UwsModule } from './uws-loader.js';
+import { loadEngine, type UwsApp, type UwsModule } from './uws-loader.js';
 
 export function createEngine(): Engine {
   const { uws } = loadEngine();
@@ -16,7 +16,7 @@ export function createEngine(): Engine {
 async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): Promise<Listener> {
   if (address.kind === 'unix') await makeRoom(address.path);
   const app = uws.App();
-  app.any('/*', onRequest as never);
+  route(app, onRequest);
   const socket = await new Promise<unknown>((resolve) => {
     if (address.kind === 'unix') app.listen_unix(resolve, address.path);
     // Without the flag a second server on the port would bind too, and silently take half of the connections.
@@ -44,6 +44,16 @@ async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): P
       app.close();
     },
   };
+}
+
+const METHODS = { get: 'GET', head: 'HEAD', post: 'POST', put: 'PUT', del: 'DELETE', patch: 'PATCH', options: 'OPTIONS' } as const;
+
+/** Everything, whatever the target. A route for each usual method, since asking the engine for it costs as much as a header. */
+function route(app: UwsApp, onRequest: OnRequest): void {
+  for (const [name, method] of Object.entries(METHODS) as [keyof typeof METHODS, string][]) {
+    app[name]('/*', (res, req) => onRequest(res, req, method));
+  }
+  app.any('/*', (res, req) => onRequest(res, req, req.getCaseSensitiveMethod()));
 }
 
 const where = (address: Address): string => (address.kind === 'unix' ? address.path : `${address.ip} port ${address.port}`);

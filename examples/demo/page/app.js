@@ -7,12 +7,18 @@ const WINDOW = 20_000;
 // ---------------------------------------------------------------------------------------------------------- controls
 
 let where = 'pool';
+let since = 0; // the figures count from here, so that they never mix both ways to run the work
 let touchedAt = Number.NEGATIVE_INFINITY; // the controls follow the server, but not under the user's finger
 
 function control(command) {
   touchedAt = performance.now();
   const body = JSON.stringify(command);
   fetch('/load', { method: 'POST', headers: { 'content-type': 'application/json' }, body }).catch(() => {});
+}
+
+function setWhere(value) {
+  where = value;
+  since = performance.now();
 }
 
 function keepFiring() {
@@ -27,7 +33,7 @@ $('keep').addEventListener('change', keepFiring);
 $('open').addEventListener('input', keepFiring);
 for (const radio of document.querySelectorAll('[name=where]')) {
   radio.addEventListener('change', () => {
-    where = radio.value;
+    setWhere(radio.value);
     control({ where });
   });
 }
@@ -66,7 +72,7 @@ async function poll() {
       failures++;
     }
     $('gone').hidden = failures < 2;
-    await new Promise((resolve) => setTimeout(resolve, failures === 0 ? 150 : 1000));
+    await new Promise((resolve) => setTimeout(resolve, failures === 0 ? 200 : 1000));
   }
 }
 
@@ -103,7 +109,7 @@ function show({ server: { pool }, load, coresBusy, cores }) {
 
   // Another tab may have moved them, or the server stopped a load nobody watched.
   if (now - touchedAt > 1000) {
-    where = load.where;
+    if (where !== load.where) setWhere(load.where);
     document.querySelector(`[name=where][value=${where}]`).checked = true;
     $('keep').checked = load.keepOpen > 0;
     if (load.keepOpen > 0) {
@@ -158,7 +164,8 @@ function tell(pool, load, full) {
 
 // ----------------------------------------------------------------------------------------------------------- drawing
 
-const long = (ms) => (ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const long = (ms) =>
+  ms < 10 ? `${ms.toFixed(1)} ms` : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 
 function figure(id, ms) {
   const [number, unit] = ms === null ? ['–', ''] : long(ms).split(' ');
@@ -178,10 +185,10 @@ function draw() {
       { color: '--blue', pinger: inlinePing },
     ],
   });
-  figure('inline-p50', inlinePing.quantile(0.5, now));
-  figure('inline-p99', inlinePing.quantile(0.99, now));
-  figure('pooled-p50', pooledPing.quantile(0.5, now));
-  figure('pooled-p99', pooledPing.quantile(0.99, now));
+  figure('inline-p50', inlinePing.quantile(0.5, now, since));
+  figure('inline-p99', inlinePing.quantile(0.99, now, since));
+  figure('pooled-p50', pooledPing.quantile(0.5, now, since));
+  figure('pooled-p99', pooledPing.quantile(0.99, now, since));
   $('pooled-refused').textContent = pooledPing.refused;
 }
 

@@ -1,7 +1,7 @@
 // A small line chart: time to the right, latency upwards on a logarithmic scale, on a bare canvas.
 
-const FROM = 0.3; // ms at the bottom
-const TO = 12_000; // ms at the top
+const FROM = 0.2; // ms at the bottom
+const TO = 10_000; // ms at the top
 const TICKS = [
   [1, '1 ms'],
   [10, '10 ms'],
@@ -23,16 +23,18 @@ export function drawChart(canvas, { now, span, bands, lines }) {
   g.setTransform(scale, 0, 0, scale, 0, 0);
   g.clearRect(0, 0, width, height);
 
-  const left = 48;
+  const left = 58;
+  const top = 8; // room for half a label
   const bottom = height - 20;
   const x = (at) => left + ((at - now + span) / span) * (width - left);
   const y = (ms) => {
     const share = Math.log(Math.max(ms, FROM) / FROM) / Math.log(TO / FROM);
-    return bottom - Math.min(1, share) * bottom;
+    return bottom - Math.min(1, share) * (bottom - top);
   };
 
   g.fillStyle = color('--red-wash');
-  for (const [from, to] of bands) g.fillRect(Math.max(left, x(from)), 0, Math.max(2, x(to) - Math.max(left, x(from))), bottom);
+  for (const [from, to] of bands)
+    g.fillRect(Math.max(left, x(from)), 0, Math.max(2, x(to) - Math.max(left, x(from))), bottom);
 
   g.font = `12px ${style.fontFamily}`;
   g.fillStyle = color('--muted');
@@ -46,7 +48,7 @@ export function drawChart(canvas, { now, span, bands, lines }) {
     g.fillText(label, left - 8, at);
   }
   g.textBaseline = 'alphabetic';
-  for (let ago = 0; ago <= span; ago += 5000) {
+  for (let ago = 0; ago <= span; ago += width < 480 ? 10_000 : 5000) {
     g.textAlign = ago === 0 ? 'right' : ago === span ? 'left' : 'center';
     g.fillText(ago === 0 ? 'now' : `−${ago / 1000} s`, x(now - ago), height - 3);
   }

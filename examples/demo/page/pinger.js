@@ -1,5 +1,10 @@
+performance.addEventListener('resourcetimingbufferfull', () => performance.clearResourceTimings());
+
 /**
  * Sends a ping every `interval` ms and keeps the samples of the last `span` ms: { at, ms, refused }.
+ *
+ * The times are the browser's own: from the moment the request left it to the first byte of the answer (Resource
+ * Timing). What the page itself waits for a core before and after, while all of them are busy, is not the server's doing.
  *
  * Pings are due on a fixed schedule. One that could not be sent because the one before was still out is counted from
  * the moment it was due, as if somebody else had sent it; otherwise a server that hangs for a second would show up as a
@@ -12,19 +17,24 @@ export class Pinger {
     this.span = span;
     this.samples = [];
     this.sentAt = null; // of the ping that is out
+    this.count = 0;
     setInterval(() => this.ping(), interval);
   }
 
   async ping() {
     if (this.sentAt !== null || document.hidden) return;
-    const sentAt = performance.now();
-    this.sentAt = sentAt;
+    const url = `${this.url}?${this.count++}`;
+    this.sentAt = performance.now();
     try {
-      const answer = await fetch(this.url, { cache: 'no-store' });
-      const now = performance.now();
+      const answer = await fetch(url, { cache: 'no-store' });
       await answer.text();
-      for (let due = sentAt; due === sentAt || due < now - this.interval; due += this.interval) {
-        this.samples.push({ at: due, ms: now - due, refused: answer.status === 503 });
+      // The entry is there a task later.
+      await new Promise((resolve) => setTimeout(resolve));
+      const timing = performance.getEntriesByName(new URL(url, location.href).href)[0];
+      const from = timing?.requestStart || this.sentAt;
+      const to = timing?.responseStart || performance.now();
+      for (let due = from; due === from || due < to - this.interval; due += this.interval) {
+        this.samples.push({ at: due, ms: to - due, refused: answer.status === 503 });
       }
     } catch {
       // The server is gone; the page says so elsewhere.
@@ -41,10 +51,12 @@ export class Pinger {
     return this.samples.filter((sample) => sample.refused).length;
   }
 
-  /** Of the answered ones, and of the one that is still out once it has waited longer than that. */
-  quantile(q, now) {
-    const times = this.samples.filter((sample) => !sample.refused).map((sample) => sample.ms);
-    for (let due = this.sentAt; due !== null && due < now - this.interval; due += this.interval) times.push(now - due);
+  /** Of the pings answered that were due after `since`, and of the one that is out once it has waited for an interval. */
+  quantile(q, now, since) {
+    const answered = this.samples.filter((sample) => !sample.refused && sample.at >= since);
+    const times = answered.map((sample) => sample.ms);
+    for (let due = this.sentAt; due !== null && due < now - this.interval; due += this.interval)
+      times.push(now - due);
     if (times.length === 0) return null;
     times.sort((a, b) => a - b);
     return times[Math.min(times.length - 1, Math.floor(q * times.length))];
