@@ -8,18 +8,24 @@ import type { ErrorRecord } from './protocol.js';
 
 /** Every `code` offloop gives its own errors, with what to do about it. Each stands in docs/errors.md (a test looks). */
 export const ERROR_CODES = {
-  OFFLOOP_BAD_OPTION: 'An option is unknown, of the wrong type or out of range; the message names it, its value and what is allowed.',
-  OFFLOOP_FUNCTION_NEEDS_INLINE: 'A function cannot cross threads: pass { dispatch: false } to run it inline, or the path of a module.',
+  OFFLOOP_BAD_OPTION:
+    'An option is unknown, of the wrong type or out of range; the message names it, its value and what is allowed.',
+  OFFLOOP_FUNCTION_NEEDS_INLINE:
+    'A function cannot cross threads: pass { dispatch: false } to run it inline, or the path of a module.',
   OFFLOOP_NO_HANDLER: 'The module was loaded but its default export is not a handler.',
   OFFLOOP_MODULE_NOT_FOUND: 'There is no file at the path of the handler module.',
   OFFLOOP_NO_ENGINE: 'No build of uWebSockets.js loads on this Node, platform and C library.',
-  OFFLOOP_LISTEN_FAILED: 'The address could not be bound; `code` is the system’s own (EADDRINUSE, EACCES, ...) where it is known.',
+  OFFLOOP_LISTEN_FAILED:
+    'The address could not be bound; `code` is the system’s own (EADDRINUSE, EACCES, ...) where it is known.',
   OFFLOOP_STOPPED: 'The server or the pool has been stopped and takes no more work.',
   OFFLOOP_OVERLOADED: 'Every thread is busy and the queue is full; the client got a 503 with Retry-After.',
-  OFFLOOP_WORKER_LOST: 'The worker thread that ran the invocation ended before it answered; `cause` says why.',
+  OFFLOOP_WORKER_LOST:
+    'The worker thread that ran the invocation ended before it answered; `cause` says why.',
   OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
-  OFFLOOP_BAD_RESPONSE: 'A handler returned something that is no response, or one with a bad status, header or body.',
-  OFFLOOP_BAD_REQUEST: 'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
+  OFFLOOP_BAD_RESPONSE:
+    'A handler returned something that is no response, or one with a bad status, header or body.',
+  OFFLOOP_BAD_REQUEST:
+    'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
   OFFLOOP_BODY_TOO_LARGE: 'A stream or iterable given as response body grew past the documented bound.',
   OFFLOOP_ABORTED: 'The reason of an aborted `req.signal`: the client is gone or the server stopped.',
 } as const;
@@ -56,7 +62,12 @@ export interface Refusal {
   readonly event: EventKey | undefined;
 }
 
-const refusal = (status: number, text: string, close: boolean, event?: EventKey): Refusal => ({ status, text, close, event });
+const refusal = (status: number, text: string, close: boolean, event?: EventKey): Refusal => ({
+  status,
+  text,
+  close,
+  event,
+});
 
 /** Every answer the server gives in its own name. Texts follow http-kit, but for the 500, which says nothing of the error. */
 export const REFUSALS = {
@@ -66,7 +77,8 @@ export const REFUSALS = {
     refusal(413, `request body ${size}; max request body ${max}`, true, 'serverStatus413'),
   uriTooLong: (max: number): Refusal => refusal(414, `exceed max line ${max}`, true, 'serverStatus414'),
   headerTooLong: (max: number): Refusal => refusal(431, `exceed max line ${max}`, true, 'serverStatus431'),
-  headTooLarge: (max: number): Refusal => refusal(431, `HTTP headers exceed ${max} bytes`, true, 'serverStatus431'),
+  headTooLarge: (max: number): Refusal =>
+    refusal(431, `HTTP headers exceed ${max} bytes`, true, 'serverStatus431'),
   failed: refusal(500, 'Internal Server Error', false, 'serverStatus500'),
   overloaded: refusal(503, 'Server unavailable, please try again', false, 'serverStatus503'),
   stopping: refusal(503, 'Server is shutting down', true, 'serverStatus503Stopping'),
@@ -102,16 +114,27 @@ export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
     return { name: 'Error', message: String(thrown), stack: undefined, code: undefined, cause: undefined };
   } catch {
     // A hostile getter or toString. There is nothing better to say.
-    return { name: 'Error', message: 'unprintable error', stack: undefined, code: undefined, cause: undefined };
+    return {
+      name: 'Error',
+      message: 'unprintable error',
+      stack: undefined,
+      code: undefined,
+      cause: undefined,
+    };
   }
 }
 
 /** Rebuild an error from its record: built-in classes come back as themselves, with stack, code and cause. */
 export function fromErrorRecord(record: ErrorRecord): Error {
   const Class = BUILT_IN[record.name] ?? Error;
-  const error = new Class(record.message, record.cause === undefined ? undefined : { cause: fromErrorRecord(record.cause) });
-  if (error.name !== record.name) Object.defineProperty(error, 'name', { value: record.name, configurable: true });
-  if (record.stack !== undefined) Object.defineProperty(error, 'stack', { value: record.stack, configurable: true, writable: true });
+  const error = new Class(
+    record.message,
+    record.cause === undefined ? undefined : { cause: fromErrorRecord(record.cause) },
+  );
+  if (error.name !== record.name)
+    Object.defineProperty(error, 'name', { value: record.name, configurable: true });
+  if (record.stack !== undefined)
+    Object.defineProperty(error, 'stack', { value: record.stack, configurable: true, writable: true });
   if (record.code !== undefined) Object.assign(error, { code: record.code });
   return error;
 }

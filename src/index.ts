@@ -1,5 +1,19 @@
 /** Door 1: what runs a server. Exports only. Handler modules import 'offloop/handlers' instead. */
 export { ERROR_CODES, type ErrorCode, OffloopError, OffloopTypeError } from './errors.js';
-export type { EventKey, EventNames, MountOptions, ServerOptions, StopOptions, WorkerPoolOptions } from './options.js';
+export type {
+  EventKey,
+  EventNames,
+  MountOptions,
+  ServerOptions,
+  StopOptions,
+  WorkerPoolOptions,
+} from './options.js';
 export type { WorkerPool, WorkerPoolStats, WorkerStats } from './pool/worker-pool.js';
-export { createWorkerPool, type InlineHandler, runServer, type Server, type ServerStats, type ServerStatus } from './server.js';
+export {
+  createWorkerPool,
+  type InlineHandler,
+  runServer,
+  type Server,
+  type ServerStats,
+  type ServerStatus,
+} from './server.js';

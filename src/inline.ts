@@ -39,4 +39,3 @@ function fail(invocation: Invocation, req: RingRequest, error: unknown): void {
   if (answer === null) invocation.fail(error);
   else invocation.answer(answer.status, answer.head, answer.payload, answer.flags);
 }
-

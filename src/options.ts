@@ -97,13 +97,18 @@ const integer = (min: number, max: number, allowed: string): Rule => ({
   allowed,
   ok: (v) => typeof v === 'number' && Number.isInteger(v) && v >= min && v <= max,
 });
-const plainObject = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+const plainObject = (v: unknown): v is Record<string, unknown> =>
+  typeof v === 'object' && v !== null && !Array.isArray(v);
 const aFunction: Rule = { allowed: 'a function', ok: (v) => typeof v === 'function' };
 const MAX_MS = 2 ** 31 - 1;
 
-const RESOURCE_LIMITS = ['maxYoungGenerationSizeMb', 'maxOldGenerationSizeMb', 'codeRangeSizeMb', 'stackSizeMb'];
+const RESOURCE_LIMITS = [
+  'maxYoungGenerationSizeMb',
+  'maxOldGenerationSizeMb',
+  'codeRangeSizeMb',
+  'stackSizeMb',
+];
 // A header value that goes to the wire as it is.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not pass
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
 
 const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
@@ -116,21 +121,32 @@ const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
     allowed: `an object with some of ${RESOURCE_LIMITS.join(', ')}, each a positive number`,
     ok: (v) =>
       plainObject(v) &&
-      Object.entries(v).every(([k, n]) => RESOURCE_LIMITS.includes(k) && (n === undefined || (typeof n === 'number' && n > 0))),
+      Object.entries(v).every(
+        ([k, n]) => RESOURCE_LIMITS.includes(k) && (n === undefined || (typeof n === 'number' && n > 0)),
+      ),
   },
   env: {
     allowed: 'an object of strings',
     ok: (v) => plainObject(v) && Object.values(v).every((s) => s === undefined || typeof s === 'string'),
   },
-  execArgv: { allowed: 'an array of strings', ok: (v) => Array.isArray(v) && v.every((s) => typeof s === 'string') },
+  execArgv: {
+    allowed: 'an array of strings',
+    ok: (v) => Array.isArray(v) && v.every((s) => typeof s === 'string'),
+  },
   prefix: { allowed: 'a string', ok: (v) => typeof v === 'string' },
 };
 
 const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
-  ip: { allowed: "an IPv4 or IPv6 address, or 'localhost'", ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0) },
+  ip: {
+    allowed: "an IPv4 or IPv6 address, or 'localhost'",
+    ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0),
+  },
   port: integer(0, 65535, 'a whole number from 0 to 65535'),
   // sun_path holds 108 bytes with the closing NUL; a longer path would be cut by the system, not refused.
-  unix: { allowed: 'a path of 1 to 107 bytes', ok: (v) => typeof v === 'string' && v.length > 0 && Buffer.byteLength(v) <= 107 },
+  unix: {
+    allowed: 'a path of 1 to 107 bytes',
+    ok: (v) => typeof v === 'string' && v.length > 0 && Buffer.byteLength(v) <= 107,
+  },
   dispatch: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   workerPool: {
     allowed: 'a pool made by createWorkerPool',
@@ -147,7 +163,8 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
   eventLogger: aFunction,
   eventNames: {
     allowed: `an object with some of ${Object.keys(EVENT_NAMES).join(', ')}, each a string`,
-    ok: (v) => plainObject(v) && Object.entries(v).every(([k, s]) => k in EVENT_NAMES && typeof s === 'string'),
+    ok: (v) =>
+      plainObject(v) && Object.entries(v).every(([k, s]) => k in EVENT_NAMES && typeof s === 'string'),
   },
 };
 
@@ -155,7 +172,12 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
 function show(value: unknown): string {
   let text: string;
   try {
-    text = typeof value === 'string' ? JSON.stringify(value) : Array.isArray(value) || plainObject(value) ? JSON.stringify(value) : String(value);
+    text =
+      typeof value === 'string'
+        ? JSON.stringify(value)
+        : Array.isArray(value) || plainObject(value)
+          ? JSON.stringify(value)
+          : String(value);
   } catch {
     text = Object.prototype.toString.call(value);
   }
@@ -165,10 +187,17 @@ function show(value: unknown): string {
 }
 
 function refuse(where: string, name: string, value: unknown, allowed: string): never {
-  throw new OffloopTypeError('OFFLOOP_BAD_OPTION', `${where}: option ${name} is ${show(value)}; allowed: ${allowed}.`);
+  throw new OffloopTypeError(
+    'OFFLOOP_BAD_OPTION',
+    `${where}: option ${name} is ${show(value)}; allowed: ${allowed}.`,
+  );
 }
 
-function check(where: string, options: unknown, rules: Record<string, Rule>): asserts options is Record<string, unknown> {
+function check(
+  where: string,
+  options: unknown,
+  rules: Record<string, Rule>,
+): asserts options is Record<string, unknown> {
   if (!plainObject(options)) refuse(where, 'object', options, 'an object of options');
   for (const [name, value] of Object.entries(options)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
@@ -250,16 +279,24 @@ export function resolveServerOptions(options: unknown = {}): {
   const where = 'runServer';
   check(where, options, { ...POOL_RULES, ...SERVER_RULES });
   const given = options as ServerOptions;
-  const poolOptions = Object.fromEntries(POOL_KEYS.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]));
+  const poolOptions = Object.fromEntries(
+    POOL_KEYS.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]),
+  );
   if (given.workerPool !== undefined) {
     const [clash] = Object.keys(poolOptions);
     if (clash !== undefined) {
-      refuse(where, clash, (poolOptions as Record<string, unknown>)[clash], 'nothing beside workerPool, which has options of its own');
+      refuse(
+        where,
+        clash,
+        (poolOptions as Record<string, unknown>)[clash],
+        'nothing beside workerPool, which has options of its own',
+      );
     }
   }
   if (given.unix !== undefined) {
     for (const clash of ['ip', 'port'] as const) {
-      if (given[clash] !== undefined) refuse(where, clash, given[clash], 'nothing beside unix: a server listens in one place');
+      if (given[clash] !== undefined)
+        refuse(where, clash, given[clash], 'nothing beside unix: a server listens in one place');
     }
   }
   return {

@@ -83,7 +83,10 @@ export function createWorkerPool(options?: WorkerPoolOptions): WorkerPool {
  * @throws OFFLOOP_BAD_OPTION, OFFLOOP_FUNCTION_NEEDS_INLINE, OFFLOOP_MODULE_NOT_FOUND, OFFLOOP_NO_HANDLER,
  *   OFFLOOP_NO_ENGINE, EADDRINUSE and its kind, or the error the module itself threw.
  */
-export async function runServer(handler: string | URL | InlineHandler, options?: ServerOptions): Promise<Server> {
+export async function runServer(
+  handler: string | URL | InlineHandler,
+  options?: ServerOptions,
+): Promise<Server> {
   const resolved = resolveServerOptions(options);
   const server = new OffloopServer(resolved.server, resolved.pool, resolved.workerPool);
   try {
@@ -138,7 +141,8 @@ class OffloopServer implements Server {
 
   async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
     const { path, virtualHosts, dispatch, workerPool } = resolveMountOptions(options);
-    if (this.status !== 'running') throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
+    if (this.status !== 'running')
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
     await this.bind(handler, virtualHosts, path, dispatch, workerPool ?? this.givenPool, 'mount');
   }
 
@@ -192,7 +196,10 @@ class OffloopServer implements Server {
     return { dispatcher: new InlineDispatcher(asHandler(handler, where)), target: 0 };
   }
 
-  private async loadInto(given: WorkerPool | undefined, url: string): Promise<{ dispatcher: Dispatcher; target: number }> {
+  private async loadInto(
+    given: WorkerPool | undefined,
+    url: string,
+  ): Promise<{ dispatcher: Dispatcher; target: number }> {
     let pool = given;
     if (pool === undefined) {
       this.ownPool ??= new WorkerPool(this.poolOptions);
@@ -249,12 +256,21 @@ function moduleUrl(handler: string | URL): string {
   const isUrl = typeof handler !== 'string' || handler.startsWith('file:');
   const url = isUrl ? new URL(handler) : pathToFileURL(isAbsolute(handler) ? handler : resolve(handler));
   if (url.protocol !== 'file:') {
-    throw new OffloopTypeError('OFFLOOP_MODULE_NOT_FOUND', `the handler module ${url.href} is no file: give a path or a file: URL`);
+    throw new OffloopTypeError(
+      'OFFLOOP_MODULE_NOT_FOUND',
+      `the handler module ${url.href} is no file: give a path or a file: URL`,
+    );
   }
   const path = fileURLToPath(url);
   if (!existsSync(path)) {
-    const how = isUrl || isAbsolute(handler as string) ? '' : ` (relative paths are resolved against the working directory, ${process.cwd()})`;
-    throw new OffloopError('OFFLOOP_MODULE_NOT_FOUND', `the handler module ${String(handler)} was not found: there is no ${path}${how}`);
+    const how =
+      isUrl || isAbsolute(handler as string)
+        ? ''
+        : ` (relative paths are resolved against the working directory, ${process.cwd()})`;
+    throw new OffloopError(
+      'OFFLOOP_MODULE_NOT_FOUND',
+      `the handler module ${String(handler)} was not found: there is no ${path}${how}`,
+    );
   }
   return url.href;
 }

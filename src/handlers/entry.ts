@@ -30,7 +30,7 @@ const ADDRESS_TIMEOUT = 1000;
  * Nice value of worker threads on Linux, where each thread has its own. With every core busy in handlers the scheduler
  * still runs the I/O thread as soon as a packet comes; handlers lose nothing while a core is free.
  */
-const NICENESS = 5;
+const NICENESS = 10;
 
 export default function run(start: WorkerStart): Promise<void> {
   stepBack();

@@ -8,7 +8,11 @@ export function fetchHandler(app: FetchHandler): Handler {
 function toWebRequest(req: HttpRequest): Request {
   const authority = req.headers['host'] ?? 'localhost';
   const url = `${req.scheme}://${authority}${req.path}${req.query === null ? '' : `?${req.query}`}`;
-  const init: RequestInit & { duplex?: 'half' } = { method: req.method, headers: req.headers, signal: req.signal };
+  const init: RequestInit & { duplex?: 'half' } = {
+    method: req.method,
+    headers: req.headers,
+    signal: req.signal,
+  };
   if (req.body !== null && req.method !== 'GET' && req.method !== 'HEAD') {
     init.body = req.body as NonNullable<RequestInit['body']>;
     init.duplex = 'half';

@@ -32,7 +32,11 @@ function defaultContentType(name: string): string {
 }
 
 /** What reading a file came to. `missing` = there is no such file; `too-large` = more than `limit` bytes. */
-export type FileRead = { kind: 'bytes'; bytes: Uint8Array } | { kind: 'size'; size: number } | { kind: 'missing' } | { kind: 'too-large' };
+export type FileRead =
+  | { kind: 'bytes'; bytes: Uint8Array }
+  | { kind: 'size'; size: number }
+  | { kind: 'missing' }
+  | { kind: 'too-large' };
 
 /** Read a file of at most `limit` bytes, or only its size. Rejects when it is there but cannot be read. */
 export async function readFileBody(body: FileBody, sizeOnly: boolean, limit: number): Promise<FileRead> {

@@ -3,4 +3,13 @@ export { compose, type Middleware } from './compose.js';
 export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
 export { BadRequestError } from './request.js';
-export type { Body, FetchHandler, Handler, HandlerModule, HeaderValue, HttpRequest, HttpResponse, Returns } from './types.js';
+export type {
+  Body,
+  FetchHandler,
+  Handler,
+  HandlerModule,
+  HeaderValue,
+  HttpRequest,
+  HttpResponse,
+  Returns,
+} from './types.js';

@@ -17,7 +17,9 @@ async function encodeLater(result: PromiseLike<unknown>, head: boolean): Promise
 }
 
 export function isThenable<T>(value: unknown): value is PromiseLike<T> {
-  return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
+  return (
+    value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function'
+  );
 }
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */

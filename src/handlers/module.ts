@@ -23,7 +23,8 @@ export async function loadModule(url: string): Promise<LoadedModule> {
 export function asHandler(exported: unknown, where: string): Handler {
   if (typeof exported === 'function') return exported as Handler;
   if (typeof exported === 'object' && exported !== null) {
-    if (typeof (exported as Partial<FetchHandler>).fetch === 'function') return fetchHandler(exported as FetchHandler);
+    if (typeof (exported as Partial<FetchHandler>).fetch === 'function')
+      return fetchHandler(exported as FetchHandler);
     // A CommonJS module compiled from ESM keeps its default one level down.
     if ('default' in exported) return asHandler(exported.default, where);
   }
@@ -43,7 +44,11 @@ async function importModule(url: string): Promise<Record<string, unknown>> {
     return (await import(url)) as Record<string, unknown>;
   } catch (error) {
     // Node without type stripping of its own: let tsx, an optional peer, do it.
-    if ((error as NodeJS.ErrnoException).code !== 'ERR_UNKNOWN_FILE_EXTENSION' || !/\.[cm]?ts$/.test(new URL(url).pathname)) throw error;
+    if (
+      (error as NodeJS.ErrnoException).code !== 'ERR_UNKNOWN_FILE_EXTENSION' ||
+      !/\.[cm]?ts$/.test(new URL(url).pathname)
+    )
+      throw error;
     await registerTypeScript(url, error);
     return (await import(url)) as Record<string, unknown>;
   }

@@ -105,8 +105,8 @@ export class RingRequest implements HttpRequest {
     return this._bytes === null ? null : this._bytes.byteLength;
   }
   get isWebSocket(): boolean {
-    const upgrade = this.headers['upgrade'];
-    return upgrade !== undefined && upgrade.split(',').some((token) => token.trim().toLowerCase() === 'websocket');
+    const tokens = this.headers['upgrade']?.split(',') ?? [];
+    return tokens.some((token) => token.trim().toLowerCase() === 'websocket');
   }
 
   get signal(): AbortSignal {
@@ -129,7 +129,10 @@ export class RingRequest implements HttpRequest {
     if (this._bytes === null) return EMPTY;
     if (this._copy === undefined) {
       const { buffer } = this._bytes;
-      this._copy = buffer instanceof ArrayBuffer ? (this._bytes as Uint8Array<ArrayBuffer>) : Uint8Array.from(this._bytes);
+      this._copy =
+        buffer instanceof ArrayBuffer
+          ? (this._bytes as Uint8Array<ArrayBuffer>)
+          : Uint8Array.from(this._bytes);
     }
     return this._copy;
   }
@@ -148,7 +151,8 @@ export class RingRequest implements HttpRequest {
     }
   }
   async formData(): Promise<FormData> {
-    const headers: Record<string, string> = this.contentType === null ? {} : { 'content-type': this.contentType };
+    const headers: Record<string, string> =
+      this.contentType === null ? {} : { 'content-type': this.contentType };
     try {
       return await new Response(this._own(), { headers }).formData();
     } catch (cause) {
@@ -161,8 +165,20 @@ export class RingRequest implements HttpRequest {
     const { method, path, query, headers, scheme, protocol, serverName, serverPort, remoteAddr } = this;
     const { contentType, contentLength, isWebSocket, context, pathInfo } = this;
     return {
-      method, path, query, headers, scheme, protocol, serverName, serverPort, remoteAddr,
-      contentType, contentLength, isWebSocket, context, pathInfo,
+      method,
+      path,
+      query,
+      headers,
+      scheme,
+      protocol,
+      serverName,
+      serverPort,
+      remoteAddr,
+      contentType,
+      contentLength,
+      isWebSocket,
+      context,
+      pathInfo,
     };
   }
 }

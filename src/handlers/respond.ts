@@ -19,10 +19,13 @@ const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING
 export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer> {
   if (value === null || value === undefined) return NOTHING;
   if (typeof value !== 'object') {
-    throw bad(`a handler returned a ${typeof value}; return { status, headers, body }, a Response, or nothing`);
+    throw bad(
+      `a handler returned a ${typeof value}; return { status, headers, body }, a Response, or nothing`,
+    );
   }
   const prototype = Object.getPrototypeOf(value);
-  if (prototype !== Object.prototype && prototype !== null && isWebResponse(value)) return encodeWebResponse(value, isHead);
+  if (prototype !== Object.prototype && prototype !== null && isWebResponse(value))
+    return encodeWebResponse(value, isHead);
   if (Array.isArray(value)) throw bad('a handler returned an array; return { body: array } or json(array)');
   const response = value as HttpResponse;
   const status = response.status ?? 200;
@@ -60,7 +63,6 @@ function isStatus(status: unknown): status is number {
 
 // RFC 9110, 5.6.2 and 5.5. Nothing that could end the line passes, so a response can never be split.
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not pass
 const NOT_IN_VALUE = /[^\t\x20-\x7e\x80-\uffff]/;
 
 /** How a header name is treated: written, ours to decide, or with a side effect. */
@@ -98,7 +100,8 @@ function checkedName(name: string): Name {
 function checkedLine(name: string, { lines }: Name, value: string): string {
   const known = lines.get(value);
   if (known !== undefined) return known;
-  if (NOT_IN_VALUE.test(value)) throw bad(`header ${name} has a control character in its value ${show(value)}`);
+  if (NOT_IN_VALUE.test(value))
+    throw bad(`header ${name} has a control character in its value ${show(value)}`);
   const line = `${name}: ${value}`;
   if (value.length <= MAX_VALUE && lines.size < MAX_LINES) lines.set(value, line);
   return line;
@@ -127,7 +130,8 @@ class Head {
     if (typeof value === 'string') this.line(name, value);
     else if (typeof value === 'number') this.line(name, String(value));
     else if (Array.isArray(value)) for (const one of value) this.add(name, one);
-    else throw bad(`header ${name} is ${show(value)}; a value is a string, a number, an array of them, or null`);
+    else
+      throw bad(`header ${name} is ${show(value)}; a value is a string, a number, an array of them, or null`);
   }
 
   private line(name: string, value: string): void {
@@ -140,7 +144,8 @@ class Head {
         if (/^\d{1,15}$/.test(value)) this.length = Number(value);
         return;
       case 'connection':
-        if (value.split(',').some((token) => token.trim().toLowerCase() === 'close')) this.flags |= FLAG_CLOSE;
+        if (value.split(',').some((token) => token.trim().toLowerCase() === 'close'))
+          this.flags |= FLAG_CLOSE;
         return;
       case 'server':
         this.flags |= FLAG_SERVER;
@@ -160,7 +165,9 @@ function withBody(status: number, head: Head, body: unknown, isHead: boolean): A
   if (typeof body === 'string') return finish(status, head, body, isHead);
   if (body === null || body === undefined) return finish(status, head, 0, isHead);
   if (typeof body !== 'object') {
-    throw bad(`body is a ${typeof body}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`);
+    throw bad(
+      `body is a ${typeof body}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`,
+    );
   }
   const bytes = asBytes(body);
   if (bytes !== undefined) return finish(status, head, bytes, isHead);
@@ -180,14 +187,26 @@ function withBody(status: number, head: Head, body: unknown, isHead: boolean): A
     if (isHead) return finish(status, head, body.size, true);
     return withStream(status, head, body.stream() as unknown as AsyncIterable<unknown>, false);
   }
-  throw bad(`body is ${Object.prototype.toString.call(body)}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`);
+  throw bad(
+    `body is ${Object.prototype.toString.call(body)}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`,
+  );
 }
 
-function finish(status: number, head: Head, body: string | Uint8Array | number | null, isHead: boolean): Answer {
+function finish(
+  status: number,
+  head: Head,
+  body: string | Uint8Array | number | null,
+  isHead: boolean,
+): Answer {
   return { status, head: head.text, payload: payloadFor(status, head, body, isHead), flags: head.flags };
 }
 
-function payloadFor(status: number, head: Head, body: string | Uint8Array | number | null, isHead: boolean): Payload {
+function payloadFor(
+  status: number,
+  head: Head,
+  body: string | Uint8Array | number | null,
+  isHead: boolean,
+): Payload {
   // RFC 9110, 8.6 and 15: no content and no length for 204 and 304; 205 says it is empty.
   if (status === 204 || status === 304) return null;
   if (status === 205) return 0;
@@ -196,7 +215,11 @@ function payloadFor(status: number, head: Head, body: string | Uint8Array | numb
     // has no length.
     if (body === 0) return head.length ?? 0;
     if (body === null) return null;
-    return typeof body === 'string' ? Buffer.byteLength(body) : typeof body === 'number' ? body : body.byteLength;
+    return typeof body === 'string'
+      ? Buffer.byteLength(body)
+      : typeof body === 'number'
+        ? body
+        : body.byteLength;
   }
   if (body === '' || body === null) return 0;
   return body;
@@ -207,7 +230,8 @@ function asBytes(body: object): Uint8Array | undefined {
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (!ArrayBuffer.isView(body)) return undefined;
   const { buffer, byteOffset, byteLength } = body;
-  if (buffer instanceof SharedArrayBuffer) return Uint8Array.from(new Uint8Array(buffer, byteOffset, byteLength));
+  if (buffer instanceof SharedArrayBuffer)
+    return Uint8Array.from(new Uint8Array(buffer, byteOffset, byteLength));
   if (byteLength === 0) return new Uint8Array(0);
   if (byteLength === buffer.byteLength && body instanceof Uint8Array) return body;
   return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength));
@@ -221,7 +245,8 @@ class Collector {
   add(chunk: unknown): void {
     let bytes: Uint8Array;
     if (typeof chunk === 'string') bytes = Buffer.from(chunk);
-    else if (ArrayBuffer.isView(chunk)) bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    else if (ArrayBuffer.isView(chunk))
+      bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     else if (chunk instanceof ArrayBuffer) bytes = new Uint8Array(chunk);
     else throw bad(`a chunk of the body is ${show(chunk)}; chunks are strings or bytes`);
     this.size += bytes.byteLength;
@@ -242,7 +267,12 @@ class Collector {
   }
 }
 
-async function withStream(status: number, head: Head, source: AsyncIterable<unknown>, isHead: boolean): Promise<Answer> {
+async function withStream(
+  status: number,
+  head: Head,
+  source: AsyncIterable<unknown>,
+  isHead: boolean,
+): Promise<Answer> {
   if (isHead) {
     await cancel(source);
     return finish(status, head, null, true);
@@ -282,7 +312,9 @@ function isBlob(body: object): body is Blob {
 // Not instanceof: naming the global would load Node's whole fetch into every worker, and a Response of another copy
 // of undici is as good.
 function isWebResponse(value: object): value is Response {
-  return Object.prototype.toString.call(value) === '[object Response]' && 'headers' in value && 'body' in value;
+  return (
+    Object.prototype.toString.call(value) === '[object Response]' && 'headers' in value && 'body' in value
+  );
 }
 
 function encodeWebResponse(response: Response, isHead: boolean): Answer | Promise<Answer> {

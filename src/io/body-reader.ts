@@ -5,7 +5,12 @@ import type { EngineResponse } from './engine.js';
  * Collects a request body. `done` gets the whole of it; `tooLarge` is called once, as soon as more than `maxBody` bytes
  * have come, and what follows is thrown away. Both are called from within the engine's callback.
  */
-export function collectBody(res: EngineResponse, maxBody: number, done: (body: Uint8Array | null) => void, tooLarge: (size: number) => void): void {
+export function collectBody(
+  res: EngineResponse,
+  maxBody: number,
+  done: (body: Uint8Array | null) => void,
+  tooLarge: (size: number) => void,
+): void {
   let chunks: Uint8Array[] | undefined = [];
   let size = 0;
   res.onData((chunk, isLast) => {

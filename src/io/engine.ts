@@ -38,7 +38,9 @@ export interface EngineResponse {
 /** `method` is in upper case. */
 export type OnRequest = (res: EngineResponse, req: EngineRequest, method: string) => void;
 
-export type Address = { readonly kind: 'tcp'; readonly ip: string; readonly port: number } | { readonly kind: 'unix'; readonly path: string };
+export type Address =
+  | { readonly kind: 'tcp'; readonly ip: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string };
 
 export interface Listener {
   /** The bound port; 0 for a Unix socket. */

@@ -1,5 +1,12 @@
 import { REFUSALS, type Refusal } from '../errors.js';
-import { type Accepted, ASK_ADDRESS, FLAG_CLOSE, type Invocation, type PackedHead, type Payload } from '../protocol.js';
+import {
+  type Accepted,
+  ASK_ADDRESS,
+  FLAG_CLOSE,
+  type Invocation,
+  type PackedHead,
+  type Payload,
+} from '../protocol.js';
 import { collectBody } from './body-reader.js';
 import type { EngineResponse } from './engine.js';
 import type { Gated } from './read-gate.js';
@@ -10,7 +17,15 @@ import type { Mount } from './router.js';
 export interface ExchangeHost {
   readonly maxBody: number;
   readonly stopping: boolean;
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Exchange): boolean;
+  write(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    payload: Payload,
+    flags: number,
+    close: boolean,
+    exchange: Exchange,
+  ): boolean;
   writeAhead(res: EngineResponse, refusal: Refusal): void;
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
@@ -89,7 +104,9 @@ export class Exchange implements Invocation, Gated {
         this.dispatch();
       };
       const { maxBody } = this.host;
-      collectBody(this.res, maxBody, done, (size) => this.refuseAndLinger(REFUSALS.bodyTooLarge(size, maxBody)));
+      collectBody(this.res, maxBody, done, (size) =>
+        this.refuseAndLinger(REFUSALS.bodyTooLarge(size, maxBody)),
+      );
     }
     this.corked = false;
   }
@@ -155,7 +172,12 @@ export class Exchange implements Invocation, Gated {
   refuse(refusal: Refusal): void {
     if (this.over || this.answeredYet) return;
     this.host.refused(refusal);
-    this.send(refusal.status, refusal.text === '' ? '' : TEXT_HEAD, this.own(refusal.text), refusal.close ? FLAG_CLOSE : 0);
+    this.send(
+      refusal.status,
+      refusal.text === '' ? '' : TEXT_HEAD,
+      this.own(refusal.text),
+      refusal.close ? FLAG_CLOSE : 0,
+    );
   }
 
   private refuseOverload(retryAfter: number): void {

@@ -35,7 +35,10 @@ export class HttpServer implements ExchangeHost {
     const { ip, port, unix } = this.options;
     const address: Address = unix === undefined ? { kind: 'tcp', ip, port } : { kind: 'unix', path: unix };
     this.listener = await engine.listen(address, this.take);
-    this.gate.listening(this.listener.port, address.kind === 'tcp' && (ip.includes(':') || ip === 'localhost'));
+    this.gate.listening(
+      this.listener.port,
+      address.kind === 'tcp' && (ip.includes(':') || ip === 'localhost'),
+    );
     return this.listener.port;
   }
 
@@ -51,7 +54,8 @@ export class HttpServer implements ExchangeHost {
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.stopping) exchange.refuse(REFUSALS.stopping);
       else if (mount === undefined) exchange.refuse(REFUSALS.notFound);
-      else if (reader.contentLength > this.maxBody) exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, this.maxBody));
+      else if (reader.contentLength > this.maxBody)
+        exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, this.maxBody));
       else {
         exchange.mount = mount;
         exchange.begin(reader.hasBody);
@@ -73,7 +77,15 @@ export class HttpServer implements ExchangeHost {
 
   // ----------------------------------------------------------------------------------------------------- the host
 
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Exchange): boolean {
+  write(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    payload: Payload,
+    flags: number,
+    close: boolean,
+    exchange: Exchange,
+  ): boolean {
     return this.writer.write(res, status, head, payload, flags, close, exchange);
   }
 
@@ -105,7 +117,9 @@ export class HttpServer implements ExchangeHost {
     this.count(refusal.status);
     if (this.options.eventLogger === undefined) return;
     const names = this.options.eventNames;
-    this.event(refusal.event === undefined ? names.serverStatusPrefix + refusal.status : names[refusal.event]);
+    this.event(
+      refusal.event === undefined ? names.serverStatusPrefix + refusal.status : names[refusal.event],
+    );
   }
 
   failed(request: string, error: unknown): void {

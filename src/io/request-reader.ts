@@ -64,7 +64,8 @@ export class RequestReader {
     if (this.chunked && this.contentLength !== -1) {
       return REFUSALS.badRequest('Request contains both Transfer-Encoding and Content-Length');
     }
-    if (this.path.includes(DEL) || this.query.includes(DEL)) return REFUSALS.badRequest('Invalid HTTP request target');
+    if (this.path.includes(DEL) || this.query.includes(DEL))
+      return REFUSALS.badRequest('Invalid HTTP request target');
     return undefined;
   }
 
@@ -108,8 +109,10 @@ export class RequestReader {
 
   private checkHost(value: string): void {
     const match = HOST.exec(value);
-    if (this.hosts > 1 || match === null) this.problem ??= REFUSALS.badRequest(`Invalid host header: ${value}`);
-    else if (Number(match[1] ?? 0) > 65_535) this.problem ??= REFUSALS.badRequest(`Invalid host header (bad port): ${value}`);
+    if (this.hosts > 1 || match === null)
+      this.problem ??= REFUSALS.badRequest(`Invalid host header: ${value}`);
+    else if (Number(match[1] ?? 0) > 65_535)
+      this.problem ??= REFUSALS.badRequest(`Invalid host header (bad port): ${value}`);
     else this.goodHost = value;
   }
 }

@@ -67,11 +67,22 @@ export class ResponseWriter {
    *
    * The head goes to the wire in one native call together with the status line: the encoder has checked it.
    */
-  write(res: EngineResponse, status: number, head: string, payload: Payload, flags: number, close: boolean, exchange: Finishing): boolean {
+  write(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    payload: Payload,
+    flags: number,
+    close: boolean,
+    exchange: Finishing,
+  ): boolean {
     const whole = this.whole(status, head, flags);
     // These two ways to end cannot close behind themselves: there the head asks the client to. `end` writes the line itself.
-    res.writeStatus(close && (payload === null || isLarge(payload)) ? `${whole}\r\nconnection: close` : whole);
-    if (isLarge(payload)) return writeLarge(res, typeof payload === 'string' ? Buffer.from(payload) : payload, exchange);
+    res.writeStatus(
+      close && (payload === null || isLarge(payload)) ? `${whole}\r\nconnection: close` : whole,
+    );
+    if (isLarge(payload))
+      return writeLarge(res, typeof payload === 'string' ? Buffer.from(payload) : payload, exchange);
     if (payload === null) res.endWithoutBody();
     else if (payload === 0) res.end('', close);
     else if (typeof payload === 'number') res.endWithoutBody(payload, close);
@@ -86,7 +97,9 @@ export class ResponseWriter {
   writeAhead(res: EngineResponse, status: number, text: string): void {
     const body = `${text}\r\n`;
     const head = `connection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}`;
-    res.writeStatus(`${this.start(status, 0)}\r\ndate: ${new Date().toUTCString()}\r\n${head}\r\n\r\n${text}`);
+    res.writeStatus(
+      `${this.start(status, 0)}\r\ndate: ${new Date().toUTCString()}\r\n${head}\r\n\r\n${text}`,
+    );
   }
 }
 

@@ -22,7 +22,8 @@ export interface UwsModule {
 }
 type Route = (pattern: string, handler: (res: EngineResponse, req: UwsRequest) => void) => UwsApp;
 export type UwsRequest = EngineRequest & { getCaseSensitiveMethod(): string };
-export interface UwsApp extends Record<'any' | 'get' | 'head' | 'post' | 'put' | 'del' | 'patch' | 'options', Route> {
+export interface UwsApp
+  extends Record<'any' | 'get' | 'head' | 'post' | 'put' | 'del' | 'patch' | 'options', Route> {
   listen(host: string, port: number, options: number, done: (socket: unknown) => void): UwsApp;
   listen_unix(done: (socket: unknown) => void, path: string): UwsApp;
   close(): UwsApp;
@@ -40,7 +41,8 @@ export function candidates(): Candidate[] {
     {
       // The bare addon: the package's own entry falls back to an emulation in JavaScript without saying so.
       name: '@trufflesuite/uws-js-unofficial',
-      load: () => here(`@trufflesuite/uws-js-unofficial/binaries/uws_${platform}_${arch}_${versions.modules}.node`),
+      load: () =>
+        here(`@trufflesuite/uws-js-unofficial/binaries/uws_${platform}_${arch}_${versions.modules}.node`),
     },
   ];
 }
@@ -48,18 +50,25 @@ export function candidates(): Candidate[] {
 let loaded: { readonly uws: UwsModule; readonly name: string } | undefined;
 
 /** Load the engine, once. Throws OFFLOOP_NO_ENGINE with everything a bug report would need. */
-export function loadEngine(from: () => Candidate[] = candidates): { readonly uws: UwsModule; readonly name: string } {
+export function loadEngine(from: () => Candidate[] = candidates): {
+  readonly uws: UwsModule;
+  readonly name: string;
+} {
   loaded ??= firstThatLoads(from());
   return loaded;
 }
 
-export function firstThatLoads(list: readonly Candidate[]): { readonly uws: UwsModule; readonly name: string } {
+export function firstThatLoads(list: readonly Candidate[]): {
+  readonly uws: UwsModule;
+  readonly name: string;
+} {
   process.env['UWS_HTTP_MAX_HEADERS_SIZE'] ??= String(MAX_HEAD);
   const tried: string[] = [];
   for (const { name, load } of list) {
     try {
       const uws = load() as Partial<UwsModule>;
-      if (typeof uws.App === 'function' && typeof uws.us_socket_local_port === 'function') return { uws: uws as UwsModule, name };
+      if (typeof uws.App === 'function' && typeof uws.us_socket_local_port === 'function')
+        return { uws: uws as UwsModule, name };
       tried.push(`  ${name}: loaded, but it is not the native engine`);
     } catch (error) {
       tried.push(`  ${name}: ${firstLine(error)}`);
@@ -82,7 +91,10 @@ function firstLine(error: unknown): string {
 }
 
 function libc(): string {
-  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)?.header;
+  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)
+    ?.header;
   if (process.platform !== 'linux') return 'no glibc';
-  return header?.glibcVersionRuntime === undefined ? 'musl or unknown libc' : `glibc ${header.glibcVersionRuntime}`;
+  return header?.glibcVersionRuntime === undefined
+    ? 'musl or unknown libc'
+    : `glibc ${header.glibcVersionRuntime}`;
 }

@@ -46,7 +46,15 @@ async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): P
   };
 }
 
-const METHODS = { get: 'GET', head: 'HEAD', post: 'POST', put: 'PUT', del: 'DELETE', patch: 'PATCH', options: 'OPTIONS' } as const;
+const METHODS = {
+  get: 'GET',
+  head: 'HEAD',
+  post: 'POST',
+  put: 'PUT',
+  del: 'DELETE',
+  patch: 'PATCH',
+  options: 'OPTIONS',
+} as const;
 
 /** Everything, whatever the target. A route for each usual method, since asking the engine for it costs as much as a header. */
 function route(app: UwsApp, onRequest: OnRequest): void {
@@ -56,14 +64,16 @@ function route(app: UwsApp, onRequest: OnRequest): void {
   app.any('/*', (res, req) => onRequest(res, req, req.getCaseSensitiveMethod()));
 }
 
-const where = (address: Address): string => (address.kind === 'unix' ? address.path : `${address.ip} port ${address.port}`);
+const where = (address: Address): string =>
+  address.kind === 'unix' ? address.path : `${address.ip} port ${address.port}`;
 
 function cannotListen(address: Address, code: string, advice: string, cause?: unknown): OffloopError {
   return new OffloopError(code, `offloop cannot listen on ${where(address)}: ${code}; ${advice}`, { cause });
 }
 
 const ADVICE: Record<string, string> = {
-  EADDRINUSE: 'something is listening there already: stop it, or choose another port (port: 0 takes any free one)',
+  EADDRINUSE:
+    'something is listening there already: stop it, or choose another port (port: 0 takes any free one)',
   EACCES: 'this user may not: ports below 1024 and some folders need more rights',
   EADDRNOTAVAIL: 'this machine has no such address: check ip',
   ENOENT: 'the folder does not exist',
@@ -74,9 +84,12 @@ async function whyNot(address: Address): Promise<OffloopError> {
   const cause = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
     const probe = createServer();
     probe.once('error', resolve);
-    probe.listen(address.kind === 'unix' ? { path: address.path } : { host: address.ip, port: address.port }, () => {
-      probe.close(() => resolve(undefined));
-    });
+    probe.listen(
+      address.kind === 'unix' ? { path: address.path } : { host: address.ip, port: address.port },
+      () => {
+        probe.close(() => resolve(undefined));
+      },
+    );
   });
   const code = cause?.code ?? 'OFFLOOP_LISTEN_FAILED';
   return cannotListen(address, code, ADVICE[code] ?? 'the engine gave no reason', cause);
@@ -87,7 +100,8 @@ async function makeRoom(path: string): Promise<void> {
   const address: Address = { kind: 'unix', path };
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
-  if (!stat.isSocket()) throw cannotListen(address, 'EADDRINUSE', 'there is a file of that name that is no socket');
+  if (!stat.isSocket())
+    throw cannotListen(address, 'EADDRINUSE', 'there is a file of that name that is no socket');
   const alive = await new Promise<boolean>((resolve) => {
     const probe = connect(path, () => {
       probe.destroy();

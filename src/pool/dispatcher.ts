@@ -113,7 +113,10 @@ export class PoolDispatcher implements Dispatcher {
     if (now - this.refusedAt > OVERLOAD_GAP) {
       this.threads.overloaded(
         'failed to submit task to executor service',
-        new OffloopError('OFFLOOP_OVERLOADED', `all ${this.limits.nMax} threads are busy and the queue of ${this.limits.queueSize} is full`),
+        new OffloopError(
+          'OFFLOOP_OVERLOADED',
+          `all ${this.limits.nMax} threads are busy and the queue of ${this.limits.queueSize} is full`,
+        ),
       );
       this.refusedInARow = 0;
       this.watchOverload();
@@ -125,7 +128,11 @@ export class PoolDispatcher implements Dispatcher {
   private watchOverload(): void {
     setTimeout(() => {
       if (performance.now() - this.refusedAt < OVERLOAD_GAP) this.watchOverload();
-      else this.threads.overloaded(`overload is over, ${this.refusedInARow} refused; increase queueSize if this happens often`, undefined);
+      else
+        this.threads.overloaded(
+          `overload is over, ${this.refusedInARow} refused; increase queueSize if this happens often`,
+          undefined,
+        );
     }, OVERLOAD_GAP).unref();
   }
 
@@ -178,7 +185,11 @@ export class PoolDispatcher implements Dispatcher {
         if (now < 0) now = performance.now();
         if (now - worker.progressAt > STALLED_AFTER) continue;
       }
-      if (best === undefined || worker.pending < best.pending || (worker.pending === best.pending && best.given === 0 && worker.given > 0)) {
+      if (
+        best === undefined ||
+        worker.pending < best.pending ||
+        (worker.pending === best.pending && best.given === 0 && worker.given > 0)
+      ) {
         best = worker;
       }
     }
@@ -263,7 +274,13 @@ export class PoolDispatcher implements Dispatcher {
       ticket.state = 'done';
       if (ticket.cancelled) continue;
       if (status === STATUS_FAILED) ticket.invocation.fail(fromErrorRecord(items[i + 3] as ErrorRecord));
-      else ticket.invocation.answer(status, items[i + 2] as string, items[i + 3] as Payload, items[i + 4] as number);
+      else
+        ticket.invocation.answer(
+          status,
+          items[i + 2] as string,
+          items[i + 3] as Payload,
+          items[i + 4] as number,
+        );
     }
     worker.progressAt = performance.now();
     if (this.queue.size > 0) this.schedulePump();

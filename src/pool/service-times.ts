@@ -21,7 +21,7 @@ export class ServiceTimes {
 
   sample(target: number, micros: number): void {
     const faded = (this.worst[target] ?? 0) * DECAY;
-    this.worst[target] = micros > faded ? micros : faded;
+    this.worst[target] = Math.max(micros, faded);
     this.mean += (micros - this.mean) * 0.05;
   }
 }

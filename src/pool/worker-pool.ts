@@ -3,7 +3,12 @@
  * the whole life of a worker, resolves when it has retired and rejects when its thread has died.
  */
 import { once } from 'node:events';
-import { MessageChannel, type MessagePort, Worker as NodeWorker, receiveMessageOnPort } from 'node:worker_threads';
+import {
+  MessageChannel,
+  type MessagePort,
+  Worker as NodeWorker,
+  receiveMessageOnPort,
+} from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
@@ -160,7 +165,8 @@ export class WorkerPool implements AsyncDisposable {
       },
       grow: () => pool.grow(),
       idle: (worker) => pool.becameIdle(worker),
-      overloaded: (message, error) => (error === undefined ? pool.warn(message, error) : pool.error(message, error)),
+      overloaded: (message, error) =>
+        error === undefined ? pool.warn(message, error) : pool.error(message, error),
     };
     this.dispatcher = new PoolDispatcher(options, threads);
   }
@@ -168,14 +174,16 @@ export class WorkerPool implements AsyncDisposable {
   /** Numbers to watch, fresh at each read. */
   get stats(): WorkerPoolStats {
     const { dispatcher, options } = this;
-    const workers = [...this.lives.keys()].map((worker): WorkerStats => ({
-      name: worker.name,
-      threadId: worker.threadId,
-      state: worker.state === 'gone' ? 'retiring' : worker.state,
-      running: worker.given,
-      pending: worker.pending,
-      served: worker.served,
-    }));
+    const workers = [...this.lives.keys()].map(
+      (worker): WorkerStats => ({
+        name: worker.name,
+        threadId: worker.threadId,
+        state: worker.state === 'gone' ? 'retiring' : worker.state,
+        running: worker.given,
+        pending: worker.pending,
+        served: worker.served,
+      }),
+    );
     return {
       nMin: options.nMin,
       nMax: options.nMax,
@@ -243,7 +251,8 @@ export class WorkerPool implements AsyncDisposable {
 
   private countLive(): number {
     let live = 0;
-    for (const worker of this.lives.keys()) if (worker.state === 'starting' || worker.state === 'ready') live++;
+    for (const worker of this.lives.keys())
+      if (worker.state === 'starting' || worker.state === 'ready') live++;
     return live;
   }
 
@@ -292,7 +301,13 @@ export class WorkerPool implements AsyncDisposable {
     this.lives.set(worker, life);
     port1.on('message', (command: Command) => this.receive(life, command));
     port1.unref();
-    const start: WorkerStart = { lane: port2, claim: worker.claim, address: worker.address, name: worker.name, modules: [...this.modules] };
+    const start: WorkerStart = {
+      lane: port2,
+      claim: worker.claim,
+      address: worker.address,
+      name: worker.name,
+      modules: [...this.modules],
+    };
     this.runLife(start, port2, life.kill.signal).then(
       () => this.over(life, undefined),
       (error: unknown) => this.over(life, error),
@@ -369,7 +384,11 @@ export class WorkerPool implements AsyncDisposable {
     const { worker } = life;
     clearTimeout(life.startTimer);
     // Answers that were on their way when the thread died count: they were finished.
-    for (let entry = receiveMessageOnPort(worker.lane); entry !== undefined; entry = receiveMessageOnPort(worker.lane)) {
+    for (
+      let entry = receiveMessageOnPort(worker.lane);
+      entry !== undefined;
+      entry = receiveMessageOnPort(worker.lane)
+    ) {
       this.receive(life, entry.message as Command);
     }
     const wasRetiring = worker.state === 'retiring';
@@ -386,7 +405,9 @@ export class WorkerPool implements AsyncDisposable {
       }
       this.noteEnd(life, cause);
     }
-    const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} ended before it answered`, { cause });
+    const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} ended before it answered`, {
+      cause,
+    });
     life.ready.reject(cause ?? lost);
     for (const load of life.loads.values()) load.reject(life.wasReady ? lost : (cause ?? lost));
     this.ensureMin();
@@ -407,7 +428,8 @@ export class WorkerPool implements AsyncDisposable {
     const wait = Math.min(BACKOFF_TO, BACKOFF_FROM * 2 ** (this.failedStarts - 1));
     this.notBefore = performance.now() + wait;
     // The first load of a module reports its failure by rejecting; afterwards the log is the only witness.
-    if (!life.wasReady && !life.awaited) this.error(`${life.worker.name} could not start, next try in ${wait} ms`, cause);
+    if (!life.wasReady && !life.awaited)
+      this.error(`${life.worker.name} could not start, next try in ${wait} ms`, cause);
   }
 
   /** Piscina lost a thread that had no task yet: whichever life still waits for a thread will not get that one. */
@@ -431,7 +453,9 @@ export class WorkerPool implements AsyncDisposable {
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);
     life.failure = error;
-    const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} had an uncaught exception`, { cause: error });
+    const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} had an uncaught exception`, {
+      cause: error,
+    });
     // With a single invocation in it there is no doubt whose exception it was.
     if (worker.outstanding().length === 1) this.dispatcher.failStarted(worker, lost);
     if (wasStarting || worker.idle) life.kill.abort();
@@ -469,7 +493,8 @@ export class WorkerPool implements AsyncDisposable {
       return;
     }
     worker.idleSince = performance.now();
-    if (this.ready.length > this.options.nMin && this.idleTimer === undefined) this.watchIdle(this.options.threadIdleTimeout);
+    if (this.ready.length > this.options.nMin && this.idleTimer === undefined)
+      this.watchIdle(this.options.threadIdleTimeout);
   }
 
   /** One timer for all: threads above nMin that have idled long enough retire, the longest idle first. */
@@ -515,7 +540,10 @@ export class WorkerPool implements AsyncDisposable {
     clearTimeout(this.idleTimer);
     const inTime = await within(this.dispatcher.whenDrained(), timeout);
     if (!inTime) {
-      const late = new OffloopError('OFFLOOP_STOPPED', 'the worker pool was closed before the handler was done');
+      const late = new OffloopError(
+        'OFFLOOP_STOPPED',
+        'the worker pool was closed before the handler was done',
+      );
       this.dispatcher.failQueued(late);
       for (const worker of this.lives.keys()) this.dispatcher.failStarted(worker, late);
     }
