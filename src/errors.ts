@@ -86,15 +86,12 @@ export const REFUSALS = {
 
 // --------------------------------------------------------------------------------------------- crossing threads
 
-const BUILT_IN: Record<string, ErrorConstructor> = {
-  Error,
-  EvalError,
-  RangeError,
-  ReferenceError,
-  SyntaxError,
-  TypeError,
-  URIError,
-};
+const BUILT_IN = new Map<string, ErrorConstructor>(
+  [Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError].map((Class) => [
+    Class.name,
+    Class,
+  ]),
+);
 
 const MAX_CAUSES = 8;
 
@@ -126,7 +123,7 @@ export function toErrorRecord(thrown: unknown, depth = 0): ErrorRecord {
 
 /** Rebuild an error from its record: built-in classes come back as themselves, with stack, code and cause. */
 export function fromErrorRecord(record: ErrorRecord): Error {
-  const Class = BUILT_IN[record.name] ?? Error;
+  const Class = BUILT_IN.get(record.name) ?? Error;
   const error = new Class(
     record.message,
     record.cause === undefined ? undefined : { cause: fromErrorRecord(record.cause) },

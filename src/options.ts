@@ -150,7 +150,11 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
   dispatch: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   workerPool: {
     allowed: 'a pool made by createWorkerPool',
-    ok: (v) => typeof v === 'object' && v !== null && typeof (v as Partial<WorkerPool>).close === 'function',
+    ok: (v) =>
+      typeof v === 'object' &&
+      v !== null &&
+      'dispatcher' in v &&
+      typeof (v as Partial<WorkerPool>).close === 'function',
   },
   maxBody: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
   maxLine: integer(64, 65536, 'whole bytes from 64 to 65536'),
@@ -164,7 +168,10 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
   eventNames: {
     allowed: `an object with some of ${Object.keys(EVENT_NAMES).join(', ')}, each a string`,
     ok: (v) =>
-      plainObject(v) && Object.entries(v).every(([k, s]) => k in EVENT_NAMES && typeof s === 'string'),
+      plainObject(v) &&
+      Object.entries(v).every(
+        ([k, s]) => Object.hasOwn(EVENT_NAMES, k) && (s === undefined || typeof s === 'string'),
+      ),
   },
 };
 
@@ -172,12 +179,8 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
 function show(value: unknown): string {
   let text: string;
   try {
-    text =
-      typeof value === 'string'
-        ? JSON.stringify(value)
-        : Array.isArray(value) || plainObject(value)
-          ? JSON.stringify(value)
-          : String(value);
+    const asJson = typeof value === 'string' || (typeof value === 'object' && value !== null);
+    text = (asJson ? (JSON.stringify(value) as string | undefined) : undefined) ?? String(value);
   } catch {
     text = Object.prototype.toString.call(value);
   }

@@ -129,16 +129,24 @@ export type Notice =
   | { readonly kind: 'retire' };
 export type BatchItem = number | PackedHead | Uint8Array | null;
 
-/** Fields of one answer in {@link Command} `answers`: seq, status, head, payload, flags, micros. */
-export const ANSWER_FIELDS = 6;
-/** Status in an answer's fields that says: the handler returned a promise, its answer comes later. */
+/** In place of the status of an answer: the handler returned a promise, its answer comes later. */
 export const STATUS_PENDING = 0;
-/** Status in an answer's fields that says: the handler failed; the payload field holds an {@link ErrorRecord}. */
-export const STATUS_FAILED = -1;
 
 export type Command =
-  /** Answers in one flat array: `seq, status, head, payload, flags, micros` each; micros is time on the thread. */
-  | { readonly kind: 'answers'; readonly items: readonly AnswerItem[] }
+  /** There is something in the outbox: see outbox.ts. Most answers go that way. */
+  | { readonly kind: 'look' }
+  /** An answer that does not fit the outbox. `micros` is how long the invocation has held the thread. */
+  | {
+      readonly kind: 'answer';
+      readonly seq: number;
+      readonly status: number;
+      readonly head: string;
+      readonly payload: Payload;
+      readonly flags: number;
+      readonly micros: number;
+    }
+  /** The handler threw, or its promise was rejected. */
+  | { readonly kind: 'failed'; readonly seq: number; readonly error: ErrorRecord; readonly micros: number }
   /** A handler reads the address of the peer of a running invocation, and waits for it: see {@link AddressSlot}. */
   | { readonly kind: 'address'; readonly seq: number }
   | { readonly kind: 'ready'; readonly threadId: number }
@@ -148,7 +156,6 @@ export type Command =
   | { readonly kind: 'stray-error'; readonly message: string; readonly error: ErrorRecord }
   /** An uncaught exception: the worker wants no new work, see {@link WorkerStart}. */
   | { readonly kind: 'poisoned'; readonly error: ErrorRecord };
-export type AnswerItem = number | string | Uint8Array | ErrorRecord | null;
 
 /** What a worker is given when it starts: the argument of the one Piscina task that is its whole life. */
 export interface WorkerStart {
@@ -161,6 +168,8 @@ export interface WorkerStart {
    */
   readonly claim: Int32Array;
   readonly address: AddressSlot;
+  /** Memory of the ring its answers go through, see outbox.ts. */
+  readonly outbox: SharedArrayBuffer;
   readonly name: string;
   readonly modules: readonly { readonly target: number; readonly url: string }[];
 }

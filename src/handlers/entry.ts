@@ -5,15 +5,14 @@
 import { getPriority, setPriority } from 'node:os';
 import { type MessagePort, threadId } from 'node:worker_threads';
 import { toErrorRecord } from '../errors.js';
+import { OutboxWriter } from '../outbox.js';
 import {
   type AddressSlot,
   type Answer,
-  type AnswerItem,
   BATCH_FIELDS,
   type BatchItem,
   type Command,
   type Notice,
-  STATUS_FAILED,
   STATUS_PENDING,
   type WorkerStart,
 } from '../protocol.js';
@@ -21,8 +20,8 @@ import { answerTo, clientGone, invoke, isThenable } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
 import { type RequestSource, RingRequest } from './request.js';
 
-/** A finished answer waits at most this long, in ms, for others of its batch, and for the invocation that runs. */
-const FLUSH_AFTER = 0.25;
+/** Ms after which finished answers are not kept for the end of their batch: the I/O thread is told to look. */
+const TELL_AFTER = 0.25;
 /** Ms a handler waits for the address of its peer before it goes on without. */
 const ADDRESS_TIMEOUT = 1000;
 
@@ -50,6 +49,10 @@ function stepBack(): void {
   }
 }
 
+const PENDING: Answer = { status: STATUS_PENDING, head: '', payload: null, flags: 0 };
+
+const micros = (ms: number): number => Math.min(Math.round(ms * 1000), 2 ** 31 - 1);
+
 /** Where requests in a worker come from: a batch, and the lane for what the batch does not say. */
 class LaneSource implements RequestSource {
   constructor(
@@ -73,19 +76,23 @@ class WorkerThread {
   private readonly claim: Int32Array;
   private readonly addressSlot: AddressSlot;
   private readonly modules = new Map<number, LoadedModule>();
-  /** Answers not sent yet, flat. */
-  private out: AnswerItem[] = [];
+  private readonly outbox: OutboxWriter;
   /** Requests whose handlers returned a promise that has not settled. */
   private readonly pending = new Map<number, RingRequest>();
   /** Those of them the I/O thread has not been told about, with their time on the thread so far, in microseconds. */
   private readonly untold = new Map<number, number>();
-  private flushScheduled = false;
+  /** Something has been put into the outbox since the I/O thread was last told to look. */
+  private news = false;
+  private tellScheduled = false;
+  /** Until when the time of the thread has been charged to somebody. */
+  private charged = 0;
   private readonly end: () => void;
 
   constructor(start: WorkerStart, end: () => void, fail: (error: unknown) => void) {
     this.lane = start.lane as MessagePort;
     this.claim = start.claim;
     this.addressSlot = start.address;
+    this.outbox = new OutboxWriter(start.outbox);
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
@@ -93,8 +100,6 @@ class WorkerThread {
       // Nobody was listening, so nothing was left half done by it: say so and go on.
       this.send({ kind: 'stray-error', message: 'unhandled rejection', error: toErrorRecord(reason) });
     });
-    // process.exit() in a handler must not take the answers of others with it.
-    process.on('exit', () => this.flush());
     this.boot(start).catch(fail);
   }
 
@@ -146,94 +151,102 @@ class WorkerThread {
 
   private runBatch(first: number, items: readonly BatchItem[]): void {
     let before = performance.now();
-    let flushed = before;
+    let told = before;
     let seq = first;
     for (let i = 0; i < items.length; i += BATCH_FIELDS) {
       const next = (seq + 1) | 0;
       // Not ours any more: it was taken back, and all behind it were with it.
       if (Atomics.compareExchange(this.claim, 0, seq, next) !== seq) break;
-      this.start(seq, items[i] as number, items[i + 1] as string, items[i + 2] as Uint8Array | null);
-      const now = performance.now();
-      this.account(seq, Math.round((now - before) * 1000));
-      before = now;
-      if (now - flushed > FLUSH_AFTER) {
-        this.flush();
-        flushed = now;
+      before = this.start(
+        seq,
+        items[i] as number,
+        items[i + 1] as string,
+        items[i + 2] as Uint8Array | null,
+        before,
+      );
+      if (before - told > TELL_AFTER) {
+        this.tell();
+        told = before;
       }
       seq = next;
     }
-    this.flush();
+    this.charged = before;
+    this.tell();
     // Promises that settle without waiting for anything (`async` out of habit) are answered in one go, in time.
-    if (this.untold.size > 0) this.scheduleFlush();
+    if (this.untold.size > 0) this.scheduleTell();
   }
 
-  /** Start one invocation. Its answer is in `out`, or it is in `pending` and `untold`, when this returns. */
-  private start(seq: number, target: number, head: string, body: Uint8Array | null): void {
+  /** Start one invocation, which has held the thread since `before`. Returns until when it did. */
+  private start(seq: number, target: number, head: string, body: Uint8Array | null, before: number): number {
     const req = new RingRequest(new LaneSource(this, seq, head, body));
+    let answer: Answer | PromiseLike<Answer>;
     try {
       const module = this.modules.get(target);
       if (module === undefined) throw new Error(`worker has no handler number ${target}`);
-      const answer = invoke(module.handler, req);
-      if (isThenable<Answer>(answer)) this.await(seq, req, answer);
-      else this.out.push(seq, answer.status, answer.head, answer.payload, answer.flags, 0);
+      answer = invoke(module.handler, req);
     } catch (error) {
-      this.fail(seq, req, error);
+      const now = performance.now();
+      this.fail(seq, req, error, micros(now - before));
+      return now;
     }
+    const now = performance.now();
+    if (isThenable<Answer>(answer)) this.await(seq, req, answer, micros(now - before));
+    else this.put(seq, answer, micros(now - before));
+    return now;
   }
 
-  private await(seq: number, req: RingRequest, answer: PromiseLike<Answer>): void {
+  private await(seq: number, req: RingRequest, answer: PromiseLike<Answer>, held: number): void {
     this.pending.set(seq, req);
-    this.untold.set(seq, 0);
+    this.untold.set(seq, held);
     answer.then(
-      ({ status, head, payload, flags }) => {
-        const micros = this.settle(seq);
-        this.out.push(seq, status, head, payload, flags, micros);
-      },
-      (error: unknown) => {
-        const micros = this.settle(seq);
-        this.fail(seq, req, error, micros);
-      },
+      (answer) => this.put(seq, answer, this.settle(seq)),
+      (error: unknown) => this.fail(seq, req, error, this.settle(seq)),
     );
   }
 
+  /** Returns how long it held the thread, when the I/O thread has not been told yet. */
   private settle(seq: number): number {
-    const micros = this.untold.get(seq) ?? 0;
+    this.scheduleTell();
     this.pending.delete(seq);
+    const held = this.untold.get(seq);
+    if (held === undefined) return 0;
     this.untold.delete(seq);
-    this.scheduleFlush();
-    return micros;
+    // `await req.json()` and then work: the work is done in a microtask, between the last charge and now.
+    const now = performance.now();
+    const more = micros(now - this.charged);
+    this.charged = now;
+    return held + more;
   }
 
-  private fail(seq: number, req: RingRequest, error: unknown, micros = 0): void {
+  private fail(seq: number, req: RingRequest, error: unknown, held: number): void {
     const answer = answerTo(error, req);
-    if (answer !== null) this.out.push(seq, answer.status, answer.head, answer.payload, answer.flags, micros);
-    else this.out.push(seq, STATUS_FAILED, '', toErrorRecord(error), 0, micros);
-  }
-
-  /** Note how long the invocation just started has held the thread. */
-  private account(seq: number, micros: number): void {
-    if (this.untold.has(seq)) this.untold.set(seq, micros);
-    else this.out[this.out.length - 1] = micros;
+    if (answer !== null) this.put(seq, answer, held);
+    else this.send({ kind: 'failed', seq, error: toErrorRecord(error), micros: held });
   }
 
   // ------------------------------------------------------------------------------------------------------- sending
 
-  private scheduleFlush(): void {
-    if (this.flushScheduled) return;
-    this.flushScheduled = true;
+  /** Let go of an answer. From here on nothing that happens in this thread can keep it from being delivered. */
+  private put(seq: number, { status, head, payload, flags }: Answer, held: number): void {
+    if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
+    else this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held });
+  }
+
+  private scheduleTell(): void {
+    if (this.tellScheduled) return;
+    this.tellScheduled = true;
     setImmediate(() => {
-      this.flushScheduled = false;
-      for (const [seq, micros] of this.untold) this.out.push(seq, STATUS_PENDING, '', null, 0, micros);
+      this.tellScheduled = false;
+      for (const [seq, held] of this.untold) this.put(seq, PENDING, held);
       this.untold.clear();
-      this.flush();
+      this.tell();
     });
   }
 
-  private flush(): void {
-    if (this.out.length === 0) return;
-    const items = this.out;
-    this.out = [];
-    this.send({ kind: 'answers', items });
+  private tell(): void {
+    if (!this.news) return;
+    this.news = false;
+    this.send({ kind: 'look' });
   }
 
   private send(command: Command): void {
@@ -272,7 +285,7 @@ class WorkerThread {
         this.send({ kind: 'stray-error', message: 'onWorkerStop failed', error: toErrorRecord(error) });
       }
     }
-    this.flush();
+    this.tell();
     this.lane.close();
     this.end();
   }

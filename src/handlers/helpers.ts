@@ -7,7 +7,13 @@ export interface ResponseInit {
 }
 
 function respond(contentType: string, body: string, init: ResponseInit): HttpResponse {
-  return { status: init.status ?? 200, headers: { 'content-type': contentType, ...init.headers }, body };
+  const headers = init.headers ?? {};
+  const named = Object.keys(headers).some((name) => name.toLowerCase() === 'content-type');
+  return {
+    status: init.status ?? 200,
+    headers: named ? headers : { 'content-type': contentType, ...headers },
+    body,
+  };
 }
 
 /** `value` as JSON. Throws a TypeError for what JSON has no word for (undefined, a function, a cycle). */

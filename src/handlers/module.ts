@@ -23,10 +23,12 @@ export async function loadModule(url: string): Promise<LoadedModule> {
 export function asHandler(exported: unknown, where: string): Handler {
   if (typeof exported === 'function') return exported as Handler;
   if (typeof exported === 'object' && exported !== null) {
-    if (typeof (exported as Partial<FetchHandler>).fetch === 'function')
-      return fetchHandler(exported as FetchHandler);
+    if (hasFetch(exported)) return fetchHandler(exported);
     // A CommonJS module compiled from ESM keeps its default one level down.
-    if ('default' in exported) return asHandler(exported.default, where);
+    if ('default' in exported && exported.default !== exported) {
+      const inner: unknown = exported.default;
+      if (typeof inner === 'function' || hasFetch(inner)) return asHandler(inner, where);
+    }
   }
   throw new OffloopTypeError(
     'OFFLOOP_NO_HANDLER',
@@ -35,37 +37,54 @@ export function asHandler(exported: unknown, where: string): Handler {
   );
 }
 
+function hasFetch(exported: unknown): exported is FetchHandler {
+  return (
+    typeof exported === 'object' &&
+    exported !== null &&
+    typeof (exported as Partial<FetchHandler>).fetch === 'function'
+  );
+}
+
 function asHook(exported: unknown): (() => unknown) | undefined {
   return typeof exported === 'function' ? (exported as () => unknown) : undefined;
 }
 
 async function importModule(url: string): Promise<Record<string, unknown>> {
+  // Before the first import: Node remembers a URL it could not load and never tries it again.
+  const typeScript = /\.[cm]?ts$/.test(new URL(url).pathname) && !STRIPS_TYPES;
+  if (typeScript) await registerTypeScript();
   try {
     return (await import(url)) as Record<string, unknown>;
   } catch (error) {
-    // Node without type stripping of its own: let tsx, an optional peer, do it.
-    if (
-      (error as NodeJS.ErrnoException).code !== 'ERR_UNKNOWN_FILE_EXTENSION' ||
-      !/\.[cm]?ts$/.test(new URL(url).pathname)
-    )
-      throw error;
-    await registerTypeScript(url, error);
-    return (await import(url)) as Record<string, unknown>;
-  }
-}
-
-let registered: Promise<void> | undefined;
-
-function registerTypeScript(url: string, cause: unknown): Promise<void> {
-  registered ??= import('tsx/esm/api').then(
-    (tsx) => void tsx.register(),
-    () => {
+    if (typeScript && (error as NodeJS.ErrnoException).code === 'ERR_UNKNOWN_FILE_EXTENSION') {
       throw new OffloopTypeError(
         'OFFLOOP_NO_HANDLER',
         `${url} is TypeScript, which Node ${process.versions.node} does not load by itself: npm install tsx, or compile it first.`,
-        { cause },
+        { cause: error },
       );
-    },
+    }
+    throw withPlace(error, url);
+  }
+}
+
+/** Whether this Node loads TypeScript by itself. */
+const STRIPS_TYPES = Boolean((process.features as { typescript?: unknown }).typescript);
+
+let registered: Promise<void> | undefined;
+
+/** Let tsx, an optional peer, load TypeScript. Without it some other loader may have been set up by the user. */
+function registerTypeScript(): Promise<void> {
+  registered ??= import('tsx/esm/api').then(
+    (tsx) => void tsx.register(),
+    () => undefined,
   );
   return registered;
+}
+
+/** Node keeps the place of a syntax error out of its stack, where nobody can find it in a log. */
+function withPlace(error: unknown, url: string): unknown {
+  if (error instanceof SyntaxError && error.stack !== undefined && !error.stack.includes('file:')) {
+    error.stack = `${url}\n${error.stack}`;
+  }
+  return error;
 }

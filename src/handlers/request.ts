@@ -38,17 +38,21 @@ export class RingRequest implements HttpRequest {
   /** @internal */ _headers: Record<string, string> | undefined;
   /** @internal */ _host: { name: string; port: number } | undefined;
   /** @internal */ _abortSource: AbortSource | undefined;
+  /** @internal This object, for what is derived from it: state that is made later belongs here. */
+  readonly _root: RingRequest;
 
   constructor(source: RequestSource) {
     this.isHead = source.isHead;
     this._source = source;
+    this._root = this;
     this._bytes = source.body;
   }
 
   /** @internal One line of the packed head. */
   _line(index: number): string {
-    this._lines ??= this._source.head.split('\n');
-    return this._lines[index] as string;
+    const root = this._root;
+    root._lines ??= root._source.head.split('\n');
+    return root._lines[index] as string;
   }
 
   get method(): string {
@@ -65,7 +69,7 @@ export class RingRequest implements HttpRequest {
     const address = this._line(3);
     if (address !== ASK_ADDRESS) return address;
     const asked = this._source.addressOf();
-    (this._lines as string[])[3] = asked;
+    (this._root._lines as string[])[3] = asked;
     return asked;
   }
   get scheme(): 'http' | 'https' {
@@ -82,11 +86,12 @@ export class RingRequest implements HttpRequest {
   }
 
   get headers(): Readonly<Record<string, string>> {
-    if (this._headers === undefined) {
+    const root = this._root;
+    if (root._headers === undefined) {
       this._line(0);
-      this._headers = joinHeaders(this._lines as string[]);
+      root._headers = joinHeaders(root._lines as string[]);
     }
-    return this._headers;
+    return root._headers;
   }
 
   get serverName(): string {
@@ -110,8 +115,9 @@ export class RingRequest implements HttpRequest {
   }
 
   get signal(): AbortSignal {
-    this._abortSource ??= new AbortSource();
-    return this._abortSource.signal;
+    const root = this._root;
+    root._abortSource ??= new AbortSource();
+    return root._abortSource.signal;
   }
 
   /** @internal Fire the signal, or have it aborted already for whoever asks later. */
@@ -127,14 +133,15 @@ export class RingRequest implements HttpRequest {
   /** @internal The body in memory of this thread's own: most of the platform refuses shared memory. */
   _own(): Uint8Array<ArrayBuffer> {
     if (this._bytes === null) return EMPTY;
-    if (this._copy === undefined) {
+    const root = this._root;
+    if (root._copy === undefined) {
       const { buffer } = this._bytes;
-      this._copy =
+      root._copy =
         buffer instanceof ArrayBuffer
           ? (this._bytes as Uint8Array<ArrayBuffer>)
           : Uint8Array.from(this._bytes);
     }
-    return this._copy;
+    return root._copy;
   }
   async bytes(): Promise<Uint8Array> {
     return this._own();

@@ -222,8 +222,13 @@ function payloadFor(
         : body.byteLength;
   }
   if (body === '' || body === null) return 0;
+  // A lone surrogate has no UTF-8; the engine would send bytes that are none.
+  if (typeof body === 'string') return (body as WellFormable).toWellFormed();
   return body;
 }
+
+/** ES2024; in every Node this runs on. */
+type WellFormable = string & { toWellFormed(): string };
 
 /** Bytes in a buffer of their own. A view on part of a larger buffer would drag the whole of it across threads. */
 function asBytes(body: object): Uint8Array | undefined {

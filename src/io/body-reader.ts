@@ -1,38 +1,65 @@
 import { SHARE_FROM } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
-/**
- * Collects a request body. `done` gets the whole of it; `tooLarge` is called once, as soon as more than `maxBody` bytes
- * have come, and what follows is thrown away. Both are called from within the engine's callback.
- */
-export function collectBody(
-  res: EngineResponse,
-  maxBody: number,
-  done: (body: Uint8Array | null) => void,
-  tooLarge: (size: number) => void,
-): void {
-  let chunks: Uint8Array[] | undefined = [];
-  let size = 0;
-  res.onData((chunk, isLast) => {
-    if (chunks === undefined) return;
-    size += chunk.byteLength;
-    if (size > maxBody) {
-      chunks = undefined;
-      tooLarge(size);
+/** Who wants the body. Called from within the engine's callback. */
+export interface BodySink {
+  /** The whole body; null when it turned out to be empty. */
+  bodyComplete(body: Uint8Array | null): void;
+  /** More than `maxBody` bytes have come. Called once; what follows is thrown away. */
+  bodyTooLarge(size: number): void;
+  /** Something of ours threw: it must not get into the engine. */
+  rescue(error: unknown): void;
+}
+
+/** Collects a request body, up to a bound. The engine allows one listener for a body, so this one stays to the end. */
+export class BodyReader {
+  /** Whether anything has come since this was last set to false. */
+  heard = false;
+  /** Whether the last byte has come. */
+  ended = false;
+
+  private chunks: Uint8Array[] = [];
+  private size = 0;
+
+  /** @param sink null to throw everything away. */
+  constructor(
+    res: EngineResponse,
+    private readonly maxBody: number,
+    private sink: BodySink | null,
+  ) {
+    res.onData((chunk, isLast) => {
+      this.heard = true;
+      this.ended = isLast;
+      const { sink } = this;
+      if (sink === null) return;
+      try {
+        this.take(chunk, isLast, sink);
+      } catch (error) {
+        this.letGo();
+        sink.rescue(error);
+      }
+    });
+  }
+
+  private take(chunk: ArrayBuffer, isLast: boolean, sink: BodySink): void {
+    this.size += chunk.byteLength;
+    if (this.size > this.maxBody) {
+      this.letGo();
+      sink.bodyTooLarge(this.size);
       return;
     }
-    if (isLast && chunks.length === 0) {
-      chunks = undefined;
-      done(size === 0 ? null : join([new Uint8Array(chunk)], size));
-      return;
-    }
-    // The engine takes its memory back when this callback returns.
-    if (chunk.byteLength > 0) chunks.push(new Uint8Array(chunk.slice(0)));
+    // The engine takes its memory back when this callback returns; the last chunk is copied before that, by `join`.
+    if (chunk.byteLength > 0) this.chunks.push(new Uint8Array(isLast ? chunk : chunk.slice(0)));
     if (!isLast) return;
-    const all = chunks;
-    chunks = undefined;
-    done(size === 0 ? null : join(all, size));
-  });
+    const body = this.size === 0 ? null : join(this.chunks, this.size);
+    this.letGo();
+    sink.bodyComplete(body);
+  }
+
+  private letGo(): void {
+    this.sink = null;
+    this.chunks = [];
+  }
 }
 
 /** In one buffer of exactly that size; large ones in shared memory, see {@link SHARE_FROM}. */

@@ -7,7 +7,7 @@ import {
   type PackedHead,
   type Payload,
 } from '../protocol.js';
-import { collectBody } from './body-reader.js';
+import { BodyReader, type BodySink } from './body-reader.js';
 import type { EngineResponse } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
@@ -27,6 +27,13 @@ export interface ExchangeHost {
     exchange: Exchange,
   ): boolean;
   writeAhead(res: EngineResponse, refusal: Refusal): void;
+  writeBareAhead(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    length: number | null,
+    flags: number,
+  ): void;
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
@@ -35,6 +42,8 @@ export interface ExchangeHost {
   answered(status: number, flags: number): void;
   refused(refusal: Refusal): void;
   failed(request: string, error: unknown): void;
+  /** Something of ours threw. */
+  broken(error: unknown): void;
 }
 
 /** Ms between looks whether a refused client still sends. */
@@ -48,7 +57,7 @@ const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
  * One request and its response. Lives on the I/O thread from the engine's callback until the answer has been written
  * or the client is gone; owns the native response, which is dead from then on, and its abort hook.
  */
-export class Exchange implements Invocation, Gated {
+export class Exchange implements Invocation, Gated, BodySink {
   body: Uint8Array | null = null;
   /** Where it goes; set when it has been routed. */
   mount!: Mount;
@@ -58,6 +67,7 @@ export class Exchange implements Invocation, Gated {
   private answeredYet = false;
   private over = false;
   private paused = false;
+  private bodyReader: BodyReader | undefined;
   /** Inside the engine's own callback, where everything written travels in one packet. */
   private corked = true;
 
@@ -94,21 +104,26 @@ export class Exchange implements Invocation, Gated {
 
   /** Run the request. Call in the engine's callback for the head. */
   begin(hasBody: boolean): void {
-    if (!hasBody) {
-      this.dispatch();
-    } else {
+    if (hasBody) {
       this.hook();
-      const done = (body: Uint8Array | null): void => {
-        this.body = body;
-        this.corked = true;
-        this.dispatch();
-      };
-      const { maxBody } = this.host;
-      collectBody(this.res, maxBody, done, (size) =>
-        this.refuseAndLinger(REFUSALS.bodyTooLarge(size, maxBody)),
-      );
+      this.bodyReader = new BodyReader(this.res, this.host.maxBody, this);
+    } else {
+      this.dispatch();
     }
     this.corked = false;
+  }
+
+  /** The body is complete. */
+  bodyComplete(body: Uint8Array | null): void {
+    this.body = body;
+    this.corked = true;
+    this.dispatch();
+  }
+
+  /** The body has grown too large. */
+  bodyTooLarge(size: number): void {
+    this.corked = true;
+    this.refuseAndLinger(REFUSALS.bodyTooLarge(size, this.host.maxBody));
   }
 
   private dispatch(): void {
@@ -135,14 +150,19 @@ export class Exchange implements Invocation, Gated {
     this.res.onAborted(() => {
       if (this.over) return;
       this.over = true;
-      if (this.paused) this.host.forget(this);
-      this.accepted?.cancel();
+      try {
+        if (this.paused) this.host.forget(this);
+        this.accepted?.cancel();
+      } catch (error) {
+        this.host.broken(error);
+      }
       this.host.finished(this);
     });
   }
 
   /** Last resort when something of ours threw in the engine's callback: never let it return unhooked. */
   rescue(error: unknown): void {
+    this.host.broken(error);
     if (this.over || this.answeredYet) return;
     this.hook();
     this.fail(error);
@@ -196,13 +216,38 @@ export class Exchange implements Invocation, Gated {
     if (payload === null || typeof payload === 'number') this.hook();
     if (this.paused) this.host.forget(this);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
-    if (this.corked) this.write(status, head, payload, flags, close);
-    else this.res.cork(() => this.write(status, head, payload, flags, close));
+    if (close && (payload === null || (typeof payload === 'number' && payload > 0))) {
+      this.closeBehind(status, head, payload, flags);
+    } else if (this.corked) {
+      this.write(status, head, payload, flags, close);
+    } else {
+      this.res.cork(() => this.write(status, head, payload, flags, close));
+    }
   }
 
+  /** The engine cannot close behind an answer without a body: we do, on the next turn. */
+  private closeBehind(status: number, head: string, length: number | null, flags: number): void {
+    this.hook();
+    const write = (): void => this.host.writeBareAhead(this.res, status, head, length, flags);
+    if (this.corked) write();
+    else this.res.cork(write);
+    setImmediate(() => {
+      if (this.over) return;
+      this.finish();
+      this.res.close();
+    });
+  }
+
+  /** Runs in a callback of the engine's, so nothing may escape. */
   private write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
-    if (this.host.write(this.res, status, head, payload, flags, close, this)) this.finish();
-    else this.hook();
+    try {
+      if (this.host.write(this.res, status, head, payload, flags, close, this)) this.finish();
+      else this.hook();
+    } catch (error) {
+      this.host.broken(error);
+      this.finish();
+      this.res.close();
+    }
   }
 
   /** The answer has been written to the last byte. */
@@ -242,21 +287,19 @@ export class Exchange implements Invocation, Gated {
     const write = (): void => this.host.writeAhead(res, refusal);
     if (this.corked) write();
     else res.cork(write);
-    let received = true;
-    let ended = false;
-    res.onData((_chunk, isLast) => {
-      received = true;
-      ended ||= isLast;
-    });
-    const began = performance.now();
-    const timer = setInterval(() => {
-      const late = performance.now() - began >= LINGER_AT_MOST;
-      if (!this.over && received && !ended && !late) {
-        received = false;
+    this.bodyReader ??= new BodyReader(res, 0, null);
+    this.linger(this.bodyReader, performance.now());
+  }
+
+  private linger(body: BodyReader, since: number): void {
+    const { res } = this;
+    body.heard = false;
+    const timer = setTimeout(() => {
+      if (this.over) return;
+      if (body.heard && !body.ended && performance.now() - since < LINGER_AT_MOST) {
+        this.linger(body, since);
         return;
       }
-      clearInterval(timer);
-      if (this.over) return;
       this.finish();
       res.close();
     }, LINGER_STEP);

@@ -66,12 +66,19 @@ export class HttpServer implements ExchangeHost {
   };
 
   private rescue(exchange: Exchange | undefined, res: EngineResponse, error: unknown): void {
-    this.log('error', 'offloop failed to take a request', error);
     try {
-      if (exchange === undefined) res.close();
-      else exchange.rescue(error);
+      if (exchange !== undefined) {
+        exchange.rescue(error);
+        return;
+      }
+      this.broken(error);
     } catch (again) {
-      this.log('error', 'and failed to answer it', again);
+      this.broken(again);
+    }
+    try {
+      res.close();
+    } catch {
+      // It was closed already.
     }
   }
 
@@ -91,6 +98,16 @@ export class HttpServer implements ExchangeHost {
 
   writeAhead(res: EngineResponse, refusal: Refusal): void {
     this.writer.writeAhead(res, refusal.status, refusal.text);
+  }
+
+  writeBareAhead(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    length: number | null,
+    flags: number,
+  ): void {
+    this.writer.writeBareAhead(res, status, head, length, flags);
   }
 
   watch(exchange: Exchange): void {
@@ -124,6 +141,10 @@ export class HttpServer implements ExchangeHost {
 
   failed(request: string, error: unknown): void {
     this.log('error', request, error);
+  }
+
+  broken(error: unknown): void {
+    this.log('error', 'offloop itself failed in a request; please report this', error);
   }
 
   private count(status: number): void {

@@ -33,7 +33,7 @@ export class RequestReader {
   private problem: Refusal | undefined;
   private hosts = 0;
   /** The last good Host: most requests have the same. */
-  private goodHost = '';
+  private goodHost: string | undefined;
 
   constructor(private readonly maxLine: number) {}
 

@@ -77,17 +77,32 @@ export class ResponseWriter {
     exchange: Finishing,
   ): boolean {
     const whole = this.whole(status, head, flags);
-    // These two ways to end cannot close behind themselves: there the head asks the client to. `end` writes the line itself.
-    res.writeStatus(
-      close && (payload === null || isLarge(payload)) ? `${whole}\r\nconnection: close` : whole,
-    );
-    if (isLarge(payload))
-      return writeLarge(res, typeof payload === 'string' ? Buffer.from(payload) : payload, exchange);
-    if (payload === null) res.endWithoutBody();
-    else if (payload === 0) res.end('', close);
-    else if (typeof payload === 'number') res.endWithoutBody(payload, close);
+    if (payload === null || (typeof payload === 'number' && payload > 0)) {
+      // Given a length, the engine waits for as many bytes to be written; so the length is one of our own lines.
+      res.writeStatus(payload === null ? whole : `${whole}\r\ncontent-length: ${payload}`);
+      res.endWithoutBody();
+      return true;
+    }
+    res.writeStatus(whole);
+    if (typeof payload === 'number') res.end('', close);
+    else if (isLarge(payload) && !close) return writeLarge(res, payload, exchange);
+    // Of all ways to end only this one closes the connection when the last byte has left.
     else res.end(payload, close);
     return true;
+  }
+
+  /** An answer without a body, on a connection that is closed behind it: see {@link writeAhead}. */
+  writeBareAhead(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    length: number | null,
+    flags: number,
+  ): void {
+    const date = `date: ${new Date().toUTCString()}`;
+    const lines = [this.whole(status, head, flags), date, 'connection: close'];
+    if (length !== null) lines.push(`content-length: ${length}`);
+    res.writeStatus(`${lines.join('\r\n')}\r\n`);
   }
 
   /**
@@ -103,18 +118,22 @@ export class ResponseWriter {
   }
 }
 
-function isLarge(payload: Payload): payload is string | Uint8Array {
-  return payload !== null && typeof payload !== 'number' && payload.length >= LARGE;
+function isLarge(payload: string | Uint8Array): boolean {
+  return payload.length >= LARGE;
 }
 
 /** The engine takes what the socket takes, and says when there is room for more. */
-function writeLarge(res: EngineResponse, bytes: Uint8Array, exchange: Finishing): boolean {
+function writeLarge(res: EngineResponse, payload: string | Uint8Array, exchange: Finishing): boolean {
+  const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
   const total = bytes.byteLength;
   const from = res.getWriteOffset();
   const [, finished] = res.tryEnd(bytes, total);
   if (finished) return true;
+  // An inline handler may do what it likes with its bytes after this, so the rest becomes ours.
+  const at = res.getWriteOffset();
+  const rest = bytes.slice(at - from);
   res.onWritable((offset) => {
-    const [ok, last] = res.tryEnd(bytes.subarray(offset - from), total);
+    const [ok, last] = res.tryEnd(rest.subarray(offset - at), total);
     if (last) exchange.finish();
     return ok;
   });

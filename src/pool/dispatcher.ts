@@ -2,16 +2,12 @@
  * Decides what runs where and when. Admits invocations up to an exact bound, gives them to workers in batches at the
  * end of a loop turn, takes back what has not started when a worker turns out to be stuck, and delivers the answers.
  */
-import { fromErrorRecord, OffloopError } from '../errors.js';
+import { OffloopError } from '../errors.js';
 import {
   type Accepted,
-  ANSWER_FIELDS,
-  type AnswerItem,
   type Dispatcher,
-  type ErrorRecord,
   type Invocation,
   type Payload,
-  STATUS_FAILED,
   STATUS_PENDING,
 } from '../protocol.js';
 import { BATCH_BUDGET, ServiceTimes } from './service-times.js';
@@ -55,6 +51,8 @@ export class PoolDispatcher implements Dispatcher {
   /** Pending promises in all workers. */
   private pending = 0;
   private pumpScheduled = false;
+  /** Whose answers are being delivered. */
+  private collecting: Worker | undefined;
   private sweepTimer: NodeJS.Timeout | undefined;
   private refusedAt = Number.NEGATIVE_INFINITY;
   private refusedInARow = 0;
@@ -153,8 +151,7 @@ export class PoolDispatcher implements Dispatcher {
   /** Give waiting invocations to workers until one side runs out. */
   pump(): void {
     while (this.queue.first !== undefined) {
-      const cost = this.times.expected(this.queue.first.target);
-      const worker = this.pick(cost);
+      const worker = this.pick(this.queue.first.target);
       if (worker === undefined) {
         // Threads first: grow while work waits that no thread on its way up will take.
         for (let n = this.threads.starting; n < this.queue.size; n++) {
@@ -166,16 +163,19 @@ export class PoolDispatcher implements Dispatcher {
       }
       this.fill(worker);
     }
-    if (this.sweepTimer === undefined && this.given > 1) this.sweepSoon();
+    if (this.given > 0) this.sweepSoon();
   }
 
   /**
    * The worker for the next invocation: the one with the fewest pending promises, since their continuations want its
-   * loop too; among equals one that is awake and has room in its budget, before a second one is woken. Work over the
-   * budget only goes to a worker with nothing else to do.
+   * loop too; what is given counts with them for a target that is async. Among equals one that is awake and has room in
+   * its budget, before a second one is woken. Work over the budget only goes to a worker with nothing else to do.
    */
-  private pick(cost: number): Worker | undefined {
+  private pick(target: number): Worker | undefined {
+    const cost = this.times.expected(target);
+    const spread = this.times.isAsync(target);
     let best: Worker | undefined;
+    let bestLoad = 0;
     let now = -1;
     for (const worker of this.threads.ready) {
       // Any of those given may turn out to be async, so they count in full.
@@ -185,24 +185,31 @@ export class PoolDispatcher implements Dispatcher {
         if (now < 0) now = performance.now();
         if (now - worker.progressAt > STALLED_AFTER) continue;
       }
+      const load = spread ? worker.pending + worker.given : worker.pending;
       if (
         best === undefined ||
-        worker.pending < best.pending ||
-        (worker.pending === best.pending && best.given === 0 && worker.given > 0)
+        load < bestLoad ||
+        (load === bestLoad && best.given === 0 && worker.given > 0)
       ) {
         best = worker;
+        bestLoad = load;
       }
     }
     return best;
   }
 
-  /** Give `worker` a batch from the head of the queue: one invocation in any case, more while they fit its budget. */
+  /**
+   * Give `worker` a batch from the head of the queue: one invocation in any case, more while they fit its budget; of a
+   * target that is async, its share.
+   */
   private fill(worker: Worker): void {
     const batch: Ticket[] = [];
     let cost = worker.cost;
-    const room = this.limits.concurrency - worker.pending - worker.given;
+    let room = this.limits.concurrency - worker.pending - worker.given;
+    const share = Math.ceil(this.queue.size / this.threads.ready.length);
     for (let ticket = this.queue.first; ticket !== undefined; ticket = this.queue.first) {
       const expected = this.times.expected(ticket.target);
+      if (share < room && this.times.isAsync(ticket.target)) room = share;
       if (batch.length > 0 && (cost + expected > BATCH_BUDGET || batch.length >= room)) break;
       cost += expected;
       ticket.cost = expected;
@@ -216,23 +223,27 @@ export class PoolDispatcher implements Dispatcher {
   // --------------------------------------------------------------------------------------------------- taking back
 
   private sweepSoon(): void {
+    if (this.sweepTimer !== undefined) return;
     this.sweepTimer = setTimeout(() => {
       this.sweepTimer = undefined;
       this.sweep();
-      if (this.given > 1) this.sweepSoon();
+      if (this.given > 0) this.sweepSoon();
     }, STALLED_AFTER);
     this.sweepTimer.unref();
   }
 
-  /** Free what waits behind a surprise: unstarted invocations of a silent worker go back to the head of the queue. */
+  /**
+   * Free what is stuck behind a surprise: of a worker that has been silent for too long, what it has finished is
+   * delivered, and what it has not started goes back to the head of the queue.
+   */
   private sweep(): void {
     const now = performance.now();
-    let freed = false;
-    for (const worker of this.threads.ready) {
-      if (worker.given < 2 || now - worker.progressAt <= STALLED_AFTER) continue;
-      if (this.requeue(worker)) freed = true;
+    for (const worker of [...this.threads.ready]) {
+      if (worker.given === 0 || now - worker.progressAt <= STALLED_AFTER) continue;
+      this.collect(worker);
+      if (worker.given > 1) this.requeue(worker);
     }
-    if (freed) this.pump();
+    if (this.queue.size > 0) this.pump();
   }
 
   /** Take back what `worker` has not started. Returns whether there was anything. */
@@ -247,41 +258,84 @@ export class PoolDispatcher implements Dispatcher {
       ticket.state = 'queued';
       this.queue.unshift(ticket);
     }
+    this.checkDrained();
     return tickets.length > 0;
   }
 
   // ------------------------------------------------------------------------------------------------------- answers
 
-  /** Answers from a worker's lane, flat. */
-  answered(worker: Worker, items: readonly AnswerItem[]): void {
-    for (let i = 0; i < items.length; i += ANSWER_FIELDS) {
-      const ticket = worker.find(items[i] as number);
-      if (ticket === undefined) continue; // answered already in its name, when its worker was given up
-      const status = items[i + 1] as number;
-      if (ticket.state === 'given') {
-        this.given--;
-        this.times.sample(ticket.target, items[i + 5] as number);
-        if (status === STATUS_PENDING) {
-          worker.markPending(ticket);
-          this.pending++;
-          continue;
-        }
-      } else {
-        this.pending--;
-      }
-      worker.drop(ticket);
-      worker.served++;
-      ticket.state = 'done';
-      if (ticket.cancelled) continue;
-      if (status === STATUS_FAILED) ticket.invocation.fail(fromErrorRecord(items[i + 3] as ErrorRecord));
-      else
-        ticket.invocation.answer(
-          status,
-          items[i + 2] as string,
-          items[i + 3] as Payload,
-          items[i + 4] as number,
-        );
+  /** Deliver what is in a worker's outbox. */
+  collect(worker: Worker): void {
+    const before = this.collecting;
+    this.collecting = worker;
+    const any = worker.outbox.drain(this.deliver);
+    this.collecting = before;
+    if (any) this.heard(worker);
+  }
+
+  private readonly deliver = (
+    seq: number,
+    status: number,
+    head: string,
+    payload: Payload,
+    flags: number,
+    micros: number,
+  ): void => {
+    const worker = this.collecting as Worker;
+    const ticket = worker.find(seq);
+    if (ticket === undefined) return; // answered already in its name, when its worker was given up
+    if (status === STATUS_PENDING) {
+      this.given--;
+      this.pending++;
+      worker.markPending(ticket);
+      this.times.sample(ticket.target, micros, true);
+      return;
     }
+    this.finish(worker, ticket, micros);
+    if (!ticket.cancelled) ticket.invocation.answer(status, head, payload, flags);
+  };
+
+  /** An answer that came over the lane by itself. */
+  answered(
+    worker: Worker,
+    seq: number,
+    status: number,
+    head: string,
+    payload: Payload,
+    flags: number,
+    micros: number,
+  ): void {
+    const before = this.collecting;
+    this.collecting = worker;
+    this.deliver(seq, status, head, payload, flags, micros);
+    this.collecting = before;
+    this.heard(worker);
+  }
+
+  /** The handler of an invocation threw. */
+  failed(worker: Worker, seq: number, error: unknown, micros: number): void {
+    const ticket = worker.find(seq);
+    if (ticket !== undefined) {
+      this.finish(worker, ticket, micros);
+      if (!ticket.cancelled) ticket.invocation.fail(error);
+    }
+    this.heard(worker);
+  }
+
+  /** Take a ticket that is answered off the books. */
+  private finish(worker: Worker, ticket: Ticket, micros: number): void {
+    if (ticket.state === 'given') {
+      this.given--;
+      this.times.sample(ticket.target, micros, false);
+    } else {
+      this.pending--;
+    }
+    worker.drop(ticket);
+    worker.served++;
+    ticket.state = 'done';
+  }
+
+  private heard(worker: Worker): void {
     worker.progressAt = performance.now();
     if (this.queue.size > 0) this.schedulePump();
     if (worker.idle) this.threads.idle(worker);
@@ -313,8 +367,9 @@ export class PoolDispatcher implements Dispatcher {
     if (!ticket.cancelled) ticket.invocation.fail(error);
   }
 
-  /** The thread is gone: what it had started fails, what it had not runs elsewhere. */
+  /** The thread is gone: what it has finished is delivered, what it has not started runs elsewhere, the rest fails. */
   lost(worker: Worker, error: unknown): void {
+    this.collect(worker);
     this.requeue(worker);
     this.failStarted(worker, error);
     if (this.queue.size > 0) this.pump();

@@ -9,8 +9,13 @@ export const BATCH_BUDGET = 1000;
  */
 const DECAY = 0.9;
 
+/** Answers given without waiting in a row after which a target is not async any more. */
+const ASYNC_MEMORY = 64;
+
 export class ServiceTimes {
   private readonly worst: number[] = [];
+  /** How many more answers in time it takes until a target counts as synchronous again. */
+  private readonly async: number[] = [];
   /** Exponential mean over all targets, for Retry-After. */
   mean = 0;
 
@@ -19,7 +24,15 @@ export class ServiceTimes {
     return this.worst[target] ?? BATCH_BUDGET;
   }
 
-  sample(target: number, micros: number): void {
+  /** Whether its handler has lately returned promises that had to wait: their continuations will want a thread too. */
+  isAsync(target: number): boolean {
+    return (this.async[target] ?? 0) > 0;
+  }
+
+  sample(target: number, micros: number, pending: boolean): void {
+    const async = this.async[target] ?? 0;
+    if (pending) this.async[target] = ASYNC_MEMORY;
+    else if (async > 0) this.async[target] = async - 1;
     const faded = (this.worst[target] ?? 0) * DECAY;
     this.worst[target] = Math.max(micros, faded);
     this.mean += (micros - this.mean) * 0.05;

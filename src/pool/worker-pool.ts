@@ -2,7 +2,6 @@
  * The bounded pool of worker threads. The only file that imports piscina, which runs the threads: one Piscina task is
  * the whole life of a worker, resolves when it has retired and rejects when its thread has died.
  */
-import { once } from 'node:events';
 import {
   MessageChannel,
   type MessagePort,
@@ -84,6 +83,8 @@ interface Deferred {
 interface Module {
   readonly target: number;
   readonly url: string;
+  /** Some worker has loaded it: if one cannot now, that is no fault of the module's. */
+  proven: boolean;
 }
 
 /** What the pool keeps of a worker beyond what the dispatcher sees. */
@@ -93,11 +94,15 @@ interface Life {
   readonly startTimer: NodeJS.Timeout;
   /** Settles when it is ready, or when it is known that it never will be. */
   readonly ready: Deferred;
+  /** Resolves when the thread has ended. */
+  readonly gone: Deferred;
   /** Modules it was told to load after its start, by target. */
   readonly loads: Map<number, Deferred>;
   /** Whether somebody waits for `ready` and reports a failure. */
   readonly awaited: boolean;
   wasReady: boolean;
+  /** An exception nobody caught has happened in it. */
+  poisoned: boolean;
   /** Why it could not become ready, or why it must go. */
   failure: unknown;
 }
@@ -152,6 +157,7 @@ export class WorkerPool implements AsyncDisposable {
       ...(options.env !== undefined && { env: options.env as Record<string, string> }),
       ...(options.execArgv !== undefined && { execArgv: options.execArgv }),
     });
+    this.piscina.on('workerDestroy', (worker: { readonly id: number }) => used.delete(worker.id));
     // A thread that dies before it was given its task has no task to reject.
     this.piscina.on('error', (error: unknown) => this.diedUnborn(error));
 
@@ -209,29 +215,34 @@ export class WorkerPool implements AsyncDisposable {
    * @internal Load a handler module into every worker, and into every one to come. Resolves with its target number;
    * rejects with the module's own error, and then no worker keeps it. Starts the threads if it is the first.
    */
-  load(url: string): Promise<number> {
+  async load(url: string): Promise<number> {
+    if (this.closing !== undefined) throw new OffloopError('OFFLOOP_STOPPED', 'the worker pool is closed');
     let loading = this.loading.get(url);
     if (loading === undefined) {
       loading = this.loadNew(url);
       this.loading.set(url, loading);
       loading.catch(() => this.loading.delete(url));
     }
-    return loading;
+    return await loading;
   }
 
   private async loadNew(url: string): Promise<number> {
-    if (this.closing !== undefined) throw new OffloopError('OFFLOOP_STOPPED', 'the worker pool is closed');
-    const module: Module = { target: this.nextTarget++, url };
+    const module: Module = { target: this.nextTarget++, url, proven: false };
     const loads = [...this.lives.values()].map((life) => this.loadInto(life, module));
     this.modules.push(module);
-    while (this.lives.size < this.options.nMin) loads.push(this.spawn(true));
+    while (this.countLive() < this.options.nMin) loads.push(this.spawn(true));
     try {
       await Promise.all(loads);
     } catch (error) {
-      this.modules = this.modules.filter((other) => other !== module);
+      this.drop(module);
       throw error;
     }
+    module.proven = true;
     return module.target;
+  }
+
+  private drop(module: Module): void {
+    this.modules = this.modules.filter((other) => other !== module);
   }
 
   private loadInto(life: Life, module: Module): Promise<void> {
@@ -289,9 +300,11 @@ export class WorkerPool implements AsyncDisposable {
       worker,
       kill: new AbortController(),
       ready: deferred(),
+      gone: deferred(),
       loads: new Map(),
       awaited,
       wasReady: false,
+      poisoned: false,
       failure: undefined,
       startTimer: setTimeout(() => {
         const message = `${worker.name} was not ready after ${START_TIMEOUT} ms: a handler module or its onWorkerStart never finished`;
@@ -305,8 +318,9 @@ export class WorkerPool implements AsyncDisposable {
       lane: port2,
       claim: worker.claim,
       address: worker.address,
+      outbox: worker.outboxMemory,
       name: worker.name,
-      modules: [...this.modules],
+      modules: this.modules.map(({ target, url }) => ({ target, url })),
     };
     this.runLife(start, port2, life.kill.signal).then(
       () => this.over(life, undefined),
@@ -323,8 +337,16 @@ export class WorkerPool implements AsyncDisposable {
   private receive(life: Life, command: Command): void {
     const { worker } = life;
     switch (command.kind) {
-      case 'answers':
-        this.dispatcher.answered(worker, command.items);
+      case 'look':
+        this.dispatcher.collect(worker);
+        return;
+      case 'answer': {
+        const { seq, status, head, payload, flags, micros } = command;
+        this.dispatcher.answered(worker, seq, status, head, payload, flags, micros);
+        return;
+      }
+      case 'failed':
+        this.dispatcher.failed(worker, command.seq, fromErrorRecord(command.error), command.micros);
         return;
       case 'address':
         worker.tellAddress(worker.find(command.seq)?.invocation.addressOf() ?? '');
@@ -367,9 +389,15 @@ export class WorkerPool implements AsyncDisposable {
   private loadFailed(life: Life, target: number, error: unknown): void {
     const load = life.loads.get(target);
     life.loads.delete(target);
-    // One of the modules it was started with: it ends by itself, and `over` tells whoever waits.
-    if (load === undefined) life.failure = error;
-    else load.reject(error);
+    if (load === undefined) {
+      // One of the modules it was started with: it ends by itself, and `over` tells whoever waits. A module that has
+      // never been loaded anywhere must not keep the next worker from its start.
+      life.failure = error;
+      const module = this.modules.find((other) => other.target === target);
+      if (module?.proven === false) this.drop(module);
+    } else {
+      load.reject(error);
+    }
   }
 
   // ------------------------------------------------------------------------------------------------ ends of a life
@@ -396,7 +424,6 @@ export class WorkerPool implements AsyncDisposable {
     worker.lane.close();
     this.lives.delete(worker);
     this.removeReady(worker);
-    this.used.delete(worker.threadId);
     const cause = life.failure ?? error;
     if (this.closing === undefined) {
       if (life.wasReady && !wasRetiring) {
@@ -409,9 +436,23 @@ export class WorkerPool implements AsyncDisposable {
       cause,
     });
     life.ready.reject(cause ?? lost);
-    for (const load of life.loads.values()) load.reject(life.wasReady ? lost : (cause ?? lost));
+    life.gone.resolve();
+    for (const load of life.loads.values()) this.handOn(load, lost);
     this.ensureMin();
     this.dispatcher.lost(worker, lost);
+  }
+
+  /** A worker died before it had loaded what it was told to, for whatever reason: its replacement will show. */
+  private handOn(load: Deferred, lost: OffloopError): void {
+    if (this.closing !== undefined) {
+      load.reject(lost);
+      return;
+    }
+    // A moment later, when a module that failed is out of the way.
+    setImmediate(() => {
+      if (this.countLive() >= this.options.nMax) load.resolve();
+      else this.spawn(true).then(load.resolve, load.reject);
+    });
   }
 
   /**
@@ -447,17 +488,15 @@ export class WorkerPool implements AsyncDisposable {
   private poisoned(life: Life, error: unknown): void {
     const { worker } = life;
     if (worker.state === 'gone') return;
-    this.crashed++;
     this.error(`${worker.name}: uncaught exception; the worker is replaced`, error);
+    if (life.poisoned) return;
+    life.poisoned = true;
+    this.crashed++;
+    this.dispatcher.collect(worker);
     const wasStarting = worker.state === 'starting';
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);
     life.failure = error;
-    const lost = new OffloopError('OFFLOOP_WORKER_LOST', `${worker.name} had an uncaught exception`, {
-      cause: error,
-    });
-    // With a single invocation in it there is no doubt whose exception it was.
-    if (worker.outstanding().length === 1) this.dispatcher.failStarted(worker, lost);
     if (wasStarting || worker.idle) life.kill.abort();
     else setTimeout(() => life.kill.abort(), POISONED_GRACE).unref();
     // One that was never given anything is replaced when it has ended, see `noteEnd`.
@@ -553,13 +592,9 @@ export class WorkerPool implements AsyncDisposable {
       if (inTime && life.worker.state === 'ready') this.retire(life);
       else life.kill.abort();
     }
-    await Promise.all(lives.map((life) => this.whenGone(life)));
+    await Promise.all(lives.map((life) => life.gone.promise));
     await this.piscina.destroy();
     this.listeners.clear();
-  }
-
-  private async whenGone(life: Life): Promise<void> {
-    if (life.worker.state !== 'gone') await once(life.worker.lane, 'close');
   }
 
   // ------------------------------------------------------------------------------------------------------- logging

@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import { createOutbox, OutboxReader } from '../outbox.js';
 import { ADDRESS_SLOT_LENGTH, type AddressSlot, type BatchItem, type Notice } from '../protocol.js';
 import type { Ticket } from './ticket.js';
 
@@ -31,10 +32,12 @@ export class Worker {
 
   /** See {@link WorkerStart}. */
   readonly claim: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly outboxMemory: SharedArrayBuffer = createOutbox();
+  readonly outbox = new OutboxReader(this.outboxMemory);
   readonly address: AddressSlot = new Int32Array(new SharedArrayBuffer(4 * ADDRESS_SLOT_LENGTH));
   /** Number of the next invocation to give. */
   private nextSeq = 0;
-  private readonly inflight = new TicketRing();
+  private readonly inflight = new TicketTable();
 
   constructor(name: string, lane: MessagePort) {
     this.name = name;
@@ -127,43 +130,40 @@ export class Worker {
 
   /** Everything still out, in the order it was given. */
   outstanding(): Ticket[] {
-    return this.inflight.inOrder();
+    return this.inflight.inOrder(this.nextSeq);
   }
 }
 
+const SLOTS = 1024;
+
 /**
- * Tickets by number. Numbers are handed out one after the other and live about as long, so an array indexed by their low
- * bits serves as a map without hashing; it grows while an old number is in the way of a new one.
+ * Tickets by number. Numbers are handed out one after the other and most live about as long, so an array indexed by their
+ * low bits serves as a map without hashing. A new number that finds an old one still in its place goes to a real map.
  */
-class TicketRing {
-  private slots: (Ticket | undefined)[] = new Array<Ticket | undefined>(64).fill(undefined);
+class TicketTable {
+  private readonly slots: (Ticket | undefined)[] = new Array<Ticket | undefined>(SLOTS).fill(undefined);
+  private readonly others = new Map<number, Ticket>();
 
   get(seq: number): Ticket | undefined {
-    const ticket = this.slots[seq & (this.slots.length - 1)];
-    return ticket !== undefined && ticket.seq === seq ? ticket : undefined;
+    const ticket = this.slots[seq & (SLOTS - 1)];
+    return ticket !== undefined && ticket.seq === seq ? ticket : this.others.get(seq);
   }
 
   set(ticket: Ticket): void {
-    while (this.slots[ticket.seq & (this.slots.length - 1)] !== undefined) this.grow();
-    this.slots[ticket.seq & (this.slots.length - 1)] = ticket;
+    const at = ticket.seq & (SLOTS - 1);
+    if (this.slots[at] === undefined) this.slots[at] = ticket;
+    else this.others.set(ticket.seq, ticket);
   }
 
   delete(ticket: Ticket): void {
-    const at = ticket.seq & (this.slots.length - 1);
+    const at = ticket.seq & (SLOTS - 1);
     if (this.slots[at] === ticket) this.slots[at] = undefined;
+    else this.others.delete(ticket.seq);
   }
 
-  /** In the order they were given. Numbers wrap, so order is by distance. */
-  inOrder(): Ticket[] {
-    const tickets = this.slots.filter((ticket) => ticket !== undefined);
-    const from = tickets[0]?.seq ?? 0;
-    return tickets.sort((a, b) => ((a.seq - from) | 0) - ((b.seq - from) | 0));
-  }
-
-  private grow(): void {
-    const tickets = this.inOrder();
-    this.slots = new Array<Ticket | undefined>(this.slots.length * 2).fill(undefined);
-    // Twice the size cannot make two numbers meet that did not before.
-    for (const ticket of tickets) this.slots[ticket.seq & (this.slots.length - 1)] = ticket;
+  /** In the order they were given, `before` being the number after the last one. Numbers wrap, so order is by distance. */
+  inOrder(before: number): Ticket[] {
+    const tickets = [...this.slots.filter((ticket) => ticket !== undefined), ...this.others.values()];
+    return tickets.sort((a, b) => ((before - b.seq) | 0) - ((before - a.seq) | 0));
   }
 }

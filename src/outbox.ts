@@ -1,0 +1,154 @@
+/**
+ * Finished answers in shared memory: a ring that one worker writes and the I/O thread reads. An answer is out of the
+ * worker's hands as soon as it is written, before the next handler is called: whatever that one does, loop for ever or
+ * run out of memory, the finished answer is delivered. The lane only carries the hint that something is there.
+ *
+ * Belongs to no thread; {@link OutboxWriter} is used in a worker, {@link OutboxReader} on the I/O thread.
+ */
+import type { Payload } from './protocol.js';
+
+/** Bytes of the ring. */
+const CAPACITY = 64 * 1024;
+/** Larger answers take the lane: they would only push the others out. */
+const LARGEST = 8 * 1024;
+
+/** Positions, in bytes since the start; both only ever grow (and wrap at 32 bits, of which the capacity is a divisor). */
+const WRITTEN = 0;
+const READ = 1;
+const POSITIONS = 8;
+
+/** Int32 fields in front of a record: seq, status, flags, micros, kind, length of the head, length of the payload. */
+const FIELDS = 7;
+const FIELD_BYTES = FIELDS * 4;
+
+/** What the payload is; SKIP marks the unused end of the ring. */
+const KIND = { null: 0, number: 1, string: 2, bytes: 3, skip: 4 } as const;
+
+const MOST_NUMBER = 2 ** 31 - 1;
+
+const align = (bytes: number): number => (bytes + 3) & ~3;
+
+class Outbox {
+  protected readonly positions: Int32Array;
+  protected readonly fields: Int32Array;
+  protected readonly bytes: Buffer;
+
+  constructor(memory: SharedArrayBuffer) {
+    this.positions = new Int32Array(memory, 0, 2);
+    this.fields = new Int32Array(memory, POSITIONS, CAPACITY / 4);
+    this.bytes = Buffer.from(memory, POSITIONS, CAPACITY);
+  }
+}
+
+export function createOutbox(): SharedArrayBuffer {
+  return new SharedArrayBuffer(POSITIONS + CAPACITY);
+}
+
+export class OutboxWriter extends Outbox {
+  private written = 0;
+
+  /** Write an answer. Returns false when there is no room for it, or it is too large: it must take the lane then. */
+  write(seq: number, status: number, head: string, payload: Payload, flags: number, micros: number): boolean {
+    // A character of a string is three bytes of UTF-8 at most.
+    const headMost = head.length * 3;
+    const payloadMost =
+      typeof payload === 'string'
+        ? payload.length * 3
+        : payload instanceof Uint8Array
+          ? payload.byteLength
+          : 0;
+    const most = align(FIELD_BYTES + headMost + payloadMost);
+    if (most > LARGEST || (typeof payload === 'number' && payload > MOST_NUMBER)) return false;
+    let at = this.written & (CAPACITY - 1);
+    const tail = CAPACITY - at;
+    const needed = tail < most ? tail + most : most;
+    const used = (this.written - Atomics.load(this.positions, READ)) | 0;
+    if (used + needed > CAPACITY) return false;
+    if (tail < most) {
+      // A record lies in one piece, so the rest of the ring stays empty. It may be too short even for a mark; the
+      // reader knows that then.
+      if (tail >= FIELD_BYTES) this.fields[(at >> 2) + 4] = KIND.skip;
+      this.written = (this.written + tail) | 0;
+      at = 0;
+    }
+    const { fields, bytes } = this;
+    const from = at + FIELD_BYTES;
+    const headLength = bytes.write(head, from, 'utf8');
+    let kind: number = KIND.null;
+    let payloadLength = 0;
+    if (typeof payload === 'string') {
+      kind = KIND.string;
+      payloadLength = bytes.write(payload, from + headLength, 'utf8');
+    } else if (typeof payload === 'number') {
+      kind = KIND.number;
+      payloadLength = payload;
+    } else if (payload !== null) {
+      kind = KIND.bytes;
+      payloadLength = payload.byteLength;
+      bytes.set(payload, from + headLength);
+    }
+    const i = at >> 2;
+    fields[i] = seq;
+    fields[i + 1] = status;
+    fields[i + 2] = flags;
+    fields[i + 3] = micros;
+    fields[i + 4] = kind;
+    fields[i + 5] = headLength;
+    fields[i + 6] = payloadLength;
+    const length = FIELD_BYTES + headLength + (kind === KIND.number ? 0 : payloadLength);
+    this.written = (this.written + align(length)) | 0;
+    // Publishes everything above.
+    Atomics.store(this.positions, WRITTEN, this.written);
+    return true;
+  }
+}
+
+/** Gets each answer as it was written. */
+export type OnAnswer = (
+  seq: number,
+  status: number,
+  head: string,
+  payload: Payload,
+  flags: number,
+  micros: number,
+) => void;
+
+export class OutboxReader extends Outbox {
+  private read = 0;
+
+  /** Deliver what is there. Returns whether there was anything. */
+  drain(deliver: OnAnswer): boolean {
+    const written = Atomics.load(this.positions, WRITTEN);
+    if (written === this.read) return false;
+    const { fields, bytes } = this;
+    while (this.read !== written) {
+      const at = this.read & (CAPACITY - 1);
+      const tail = CAPACITY - at;
+      const i = at >> 2;
+      const kind = fields[i + 4] as number;
+      if (tail < FIELD_BYTES || kind === KIND.skip) {
+        this.read = (this.read + tail) | 0;
+        continue;
+      }
+      const seq = fields[i] as number;
+      const status = fields[i + 1] as number;
+      const flags = fields[i + 2] as number;
+      const micros = fields[i + 3] as number;
+      const headLength = fields[i + 5] as number;
+      const payloadLength = fields[i + 6] as number;
+      const from = at + FIELD_BYTES;
+      const end = from + headLength;
+      const head = headLength === 0 ? '' : bytes.toString('utf8', from, end);
+      let payload: Payload = null;
+      if (kind === KIND.string) payload = bytes.toString('utf8', end, end + payloadLength);
+      else if (kind === KIND.number) payload = payloadLength;
+      else if (kind === KIND.bytes) payload = Uint8Array.from(bytes.subarray(end, end + payloadLength));
+      const length = FIELD_BYTES + headLength + (kind === KIND.number ? 0 : payloadLength);
+      // Before it is delivered, so that it is not read twice whatever that leads to.
+      this.read = (this.read + align(length)) | 0;
+      deliver(seq, status, head, payload, flags, micros);
+    }
+    Atomics.store(this.positions, READ, this.read);
+    return true;
+  }
+}

@@ -1,0 +1,188 @@
+import { pathToFileURL } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { contextOf, type Mount, Router } from '../src/io/router.js';
+import { RawClient, WAYS } from './support/http-raw.js';
+import { fixture, serve } from './support/server.js';
+
+const mount = (name: string): Mount => ({ context: name }) as Mount;
+
+/** A router with a mount of its own name for each of `keys`: '/path' or 'host/path'. */
+function routerOf(...keys: string[]): (host: string, path: string) => string | undefined {
+  const router = new Router();
+  for (const key of keys) {
+    const at = key.indexOf('/');
+    router.set(at === 0 ? undefined : key.slice(0, at), key.slice(at), mount(key));
+  }
+  return (host, path) => router.match(host, path)?.context;
+}
+
+describe('the router', () => {
+  it('finds the longest prefix that ends on a segment boundary', () => {
+    const match = routerOf('/', '/a', '/a/b', '/a/b/c/d');
+    for (const [path, found] of [
+      ['/', '/'],
+      ['/x', '/'],
+      ['/a', '/a'],
+      ['/a/', '/a'],
+      ['/a/x', '/a'],
+      ['/ab', '/'],
+      ['/a/b', '/a/b'],
+      ['/a/bc', '/a'],
+      ['/a/b/', '/a/b'],
+      ['/a/b/c', '/a/b'],
+      ['/a/b/c/', '/a/b'],
+      ['/a/b/c/d/e/f', '/a/b/c/d'],
+      ['/a//b', '/a'],
+      ['//a', '/'],
+      ['/A', '/'],
+    ] as const) {
+      expect([path, match('h', path)]).toEqual([path, found]);
+    }
+  });
+
+  it('finds nothing where nothing is mounted', () => {
+    const match = routerOf('/a');
+    expect(match('h', '/')).toBe(undefined);
+    expect(match('h', '/ab')).toBe(undefined);
+    expect(match('h', '')).toBe(undefined);
+    expect(routerOf()('h', '/')).toBe(undefined);
+  });
+
+  it('compares paths as they are sent, undecoded', () => {
+    const match = routerOf('/', '/a%20b', '/ä');
+    expect(match('h', '/a%20b/c')).toBe('/a%20b');
+    expect(match('h', '/a b')).toBe('/');
+    expect(match('h', '/%61%20b')).toBe('/');
+    expect(match('h', '/%C3%A4')).toBe('/');
+  });
+
+  it('takes /a and /a/ for the same mount', () => {
+    expect(['/', '//', '/a', '/a/', '/a//', '/a/b/'].map(contextOf)).toEqual(['', '', '/a', '/a', '/a', '/a/b']);
+    const router = new Router();
+    router.set(undefined, '/a', mount('first'));
+    router.set(undefined, '/a/', mount('second'));
+    expect(router.match('h', '/a')?.context).toBe('second');
+    expect(router.delete(undefined, '/a')).toBe(true);
+    expect(router.match('h', '/a')).toBe(undefined);
+  });
+
+  it('finds virtual hosts in any case, with a port and without', () => {
+    const match = routerOf('/', 'Example.org/', '[::1]/');
+    for (const [host, found] of [
+      ['example.org', 'Example.org/'],
+      ['EXAMPLE.ORG', 'Example.org/'],
+      ['example.org:8090', 'Example.org/'],
+      ['example.org:', 'Example.org/'],
+      ['[::1]', '[::1]/'],
+      ['[::1]:80', '[::1]/'],
+      ['sub.example.org', '/'],
+      ['example.org.', '/'],
+      ['example', '/'],
+      ['', '/'],
+    ] as const) {
+      expect([host, match(host, '/x')]).toEqual([host, found]);
+    }
+  });
+
+  it('finds nothing in a virtual host that has no such path, though there is one without a host', () => {
+    const match = routerOf('/', '/b', 'example.org/a');
+    expect(match('example.org', '/a/x')).toBe('example.org/a');
+    expect(match('example.org', '/b')).toBe(undefined);
+    expect(match('example.org', '/')).toBe(undefined);
+    expect(match('other.org', '/b')).toBe('/b');
+  });
+
+  it('falls back to the mounts without a host when the last one of a virtual host is gone', () => {
+    const router = new Router();
+    router.set(undefined, '/', mount('any'));
+    router.set('h', '/a', mount('a'));
+    expect(router.match('h', '/')).toBe(undefined);
+    expect(router.delete('H', '/a/')).toBe(true);
+    expect(router.match('h', '/')?.context).toBe('any');
+    expect(router.delete('h', '/a')).toBe(false);
+    expect(router.delete(undefined, '/none')).toBe(false);
+  });
+
+  it('is not confused by paths and hosts that look like members of objects', () => {
+    const match = routerOf('/x');
+    expect(match('constructor', '/__proto__/toString')).toBe(undefined);
+    expect(match('__proto__', '/x')).toBe('/x');
+  });
+
+  it('needs no time to speak of for a path of many segments', () => {
+    const match = routerOf('/', '/a');
+    expect(match('h', '/b'.repeat(30_000))).toBe('/');
+  });
+});
+
+describe.each(WAYS)('a server with mounts of $way', ({ dispatch }) => {
+  const named = (name: string): URL => new URL(`?${name}`, pathToFileURL(fixture('http/named.mjs')));
+  const pool = dispatch ? { nMax: 1 } : {};
+
+  it('gives each request to the mount of its path and host', async () => {
+    const test = await serve(named('root'), { dispatch, ...pool });
+    await test.server.mount(named('api'), { path: '/api', dispatch });
+    await test.server.mount(named('vhost'), { virtualHost: ['one.test', 'two.test'], path: '/v', dispatch });
+    const at = async (host: string, path: string): Promise<unknown> => {
+      const client = await RawClient.open(test.port);
+      client.send(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+      const response = await client.response();
+      return response.status === 200 ? JSON.parse(response.body.toString()) : response.status;
+    };
+    expect(await at('h', '/x')).toEqual({ name: 'root', context: '', pathInfo: '/x' });
+    expect(await at('h', '/api')).toEqual({ name: 'api', context: '/api', pathInfo: '/' });
+    expect(await at('h', '/api/a%2Fb?q')).toEqual({ name: 'api', context: '/api', pathInfo: '/a%2Fb' });
+    expect(await at('h', '/apis')).toEqual({ name: 'root', context: '', pathInfo: '/apis' });
+    expect(await at('ONE.test:81', '/v/w')).toEqual({ name: 'vhost', context: '/v', pathInfo: '/w' });
+    expect(await at('two.test', '/v')).toEqual({ name: 'vhost', context: '/v', pathInfo: '/' });
+    expect(await at('two.test', '/api')).toBe(404);
+    expect(test.server.unmount({ virtualHost: ['one.test', 'two.test'], path: '/v' })).toBe(true);
+    expect(await at('two.test', '/api')).toEqual({ name: 'api', context: '/api', pathInfo: '/' });
+    expect(test.server.unmount({ path: '/api/' })).toBe(true);
+    expect(test.server.unmount({ path: '/api' })).toBe(false);
+    expect(await at('h', '/api')).toEqual({ name: 'root', context: '', pathInfo: '/api' });
+    expect(test.server.unmount()).toBe(true);
+    expect(await at('h', '/')).toBe(404);
+  });
+
+  it('swaps a handler between two requests, never in one and never with a gap', async () => {
+    const test = await serve(named('v0'), { dispatch, ...pool });
+    const answers: string[] = [];
+    let swapping = true;
+    const load = Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const client = await RawClient.open(test.port);
+        while (swapping) answers.push(JSON.parse((await client.ask('GET', '/')).body.toString()).name as string);
+      }),
+    );
+    for (let i = 1; i <= 5; i++) {
+      await test.server.mount(named(`v${i}`), { dispatch });
+      const client = await RawClient.open(test.port);
+      expect(JSON.parse((await client.ask('GET', '/')).body.toString())).toMatchObject({ name: `v${i}` });
+    }
+    swapping = false;
+    await load;
+    expect(answers.length).toBeGreaterThan(20);
+    expect(answers.filter((name) => !/^v[0-5]$/.test(name))).toEqual([]);
+    expect(Object.keys(test.server.stats().answers)).toEqual(['200']);
+  });
+
+  it('lets a request finish on the handler it began with', async () => {
+    const test = await serve(named('old'), { dispatch, ...pool });
+    await test.server.mount(named('new'), { path: '/warm', dispatch });
+    const client = await RawClient.open(test.port);
+    client.send('GET /slow HTTP/1.1\r\nHost: h\r\n\r\n');
+    const slow = client.response();
+    while (test.server.stats().open === 0) await new Promise((resolve) => setImmediate(resolve));
+    await test.server.mount(named('new'), { dispatch });
+    expect((await slow).body.toString()).toBe('old');
+    expect(JSON.parse((await client.ask('GET', '/')).body.toString())).toMatchObject({ name: 'new' });
+  });
+
+  it('keeps what was mounted when a new handler cannot be loaded', async () => {
+    const test = await serve(named('good'), { dispatch, ...pool });
+    await expect(test.server.mount(fixture('http/child-throws.mjs'), { dispatch })).rejects.toThrow('cannot be loaded');
+    await expect(test.server.mount(fixture('http/none.mjs'), { dispatch })).rejects.toMatchObject({ code: 'OFFLOOP_MODULE_NOT_FOUND' });
+    expect(await (await fetch(test.url)).json()).toMatchObject({ name: 'good' });
+  });
+});

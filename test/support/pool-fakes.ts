@@ -1,0 +1,200 @@
+/** A pool without threads: workers whose other end the test holds, and invocations that note what becomes of them. */
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { onTestFinished } from 'vitest';
+import { type DispatcherLimits, PoolDispatcher, type Threads } from '../../src/pool/dispatcher.js';
+import { Worker } from '../../src/pool/worker.js';
+import {
+  type AnswerItem,
+  BATCH_FIELDS,
+  type ErrorRecord,
+  type Invocation,
+  type Notice,
+  type Payload,
+  STATUS_FAILED,
+  STATUS_PENDING,
+} from '../../src/protocol.js';
+
+/** One request as the dispatcher sees it. */
+export class FakeInvocation implements Invocation {
+  readonly isHead = false;
+  readonly body = null;
+  readonly answers: { status: number; head: string; payload: Payload; flags: number }[] = [];
+  readonly failures: unknown[] = [];
+
+  constructor(readonly head: string) {}
+
+  addressOf(): string {
+    return '';
+  }
+  answer(status: number, head: string, payload: Payload, flags: number): void {
+    this.answers.push({ status, head, payload, flags });
+  }
+  fail(error: unknown): void {
+    this.failures.push(error);
+  }
+  /** How often it was answered or failed; must never pass 1. */
+  get settled(): number {
+    return this.answers.length + this.failures.length;
+  }
+}
+
+/** What the other end of a lane got: the number and the name of an invocation. */
+export interface Given {
+  readonly seq: number;
+  readonly target: number;
+  readonly name: string;
+}
+
+/** The thread's side of a worker, played by the test. */
+export class FakeWorker {
+  readonly worker: Worker;
+  private readonly port: MessagePort;
+  readonly cancels: number[] = [];
+
+  constructor(
+    name: string,
+    private readonly dispatcher: () => PoolDispatcher,
+  ) {
+    const { port1, port2 } = new MessageChannel();
+    this.port = port2;
+    this.worker = new Worker(name, port1);
+    this.worker.state = 'ready';
+    onTestFinished(() => port1.close());
+  }
+
+  /** The batches that have come since the last call. */
+  batches(): Given[][] {
+    const batches: Given[][] = [];
+    for (
+      let got = receiveMessageOnPort(this.port);
+      got !== undefined;
+      got = receiveMessageOnPort(this.port)
+    ) {
+      const notice = got.message as Notice;
+      if (notice.kind === 'cancel') this.cancels.push(notice.seq);
+      if (notice.kind !== 'batch') continue;
+      const batch: Given[] = [];
+      for (let i = 0; i < notice.items.length; i += BATCH_FIELDS) {
+        const seq = (notice.first + i / BATCH_FIELDS) | 0;
+        batch.push({ seq, target: notice.items[i] as number, name: notice.items[i + 1] as string });
+      }
+      batches.push(batch);
+    }
+    return batches;
+  }
+
+  /** The names of what has come since the last call. */
+  names(): string[] {
+    return this.batches().flatMap((batch) => batch.map((given) => given.name));
+  }
+
+  /** Claim an invocation as a thread does. Whether it was still to be had. */
+  start({ seq }: Given): boolean {
+    return Atomics.compareExchange(this.worker.claim, 0, seq, (seq + 1) | 0) === seq;
+  }
+
+  answer(given: Given, micros = 10): void {
+    this.say(given.seq, 200, given.name, micros);
+  }
+  pending(given: Given, micros = 10): void {
+    this.say(given.seq, STATUS_PENDING, null, micros);
+  }
+  fail(given: Given, error: ErrorRecord, micros = 10): void {
+    this.say(given.seq, STATUS_FAILED, error, micros);
+  }
+  private say(seq: number, status: number, payload: AnswerItem, micros: number): void {
+    this.dispatcher().answered(this.worker, [seq, status, '', payload, 0, micros]);
+  }
+
+  /** Start and answer everything given. */
+  finish(micros = 10): string[] {
+    const names: string[] = [];
+    for (const given of this.batches().flat()) {
+      if (!this.start(given)) continue;
+      names.push(given.name);
+      this.answer(given, micros);
+    }
+    return names;
+  }
+}
+
+export class FakePool implements Threads {
+  readonly dispatcher: PoolDispatcher;
+  readonly workers: FakeWorker[] = [];
+  readonly ready: Worker[] = [];
+  starting = 0;
+  grown = 0;
+  /** Whether `grow` starts threads, up to nMax. */
+  canGrow = false;
+  readonly idled: Worker[] = [];
+  readonly logged: { message: string; error: unknown }[] = [];
+  private nextName = 1;
+
+  constructor(
+    workers: number,
+    readonly limits: DispatcherLimits = { nMax: 4, queueSize: 1000, concurrency: 64 },
+  ) {
+    this.dispatcher = new PoolDispatcher(limits, this);
+    for (let i = 0; i < workers; i++) this.addWorker();
+  }
+
+  addWorker(): FakeWorker {
+    const fake = new FakeWorker(`fake-${this.workers.length + 1}`, () => this.dispatcher);
+    this.workers.push(fake);
+    this.ready.push(fake.worker);
+    return fake;
+  }
+
+  /** The worker at this index; the test made it. */
+  at(index: number): FakeWorker {
+    return this.workers[index] as FakeWorker;
+  }
+
+  grow(): void {
+    if (!this.canGrow || this.ready.length + this.starting >= this.limits.nMax) return;
+    this.grown++;
+    this.starting++;
+  }
+  idle(worker: Worker): void {
+    this.idled.push(worker);
+  }
+  overloaded(message: string, error: unknown): void {
+    this.logged.push({ message, error });
+  }
+
+  /** Dispatch one invocation, and give it away if there is somebody to take it. */
+  send(target: number, name = `r${this.nextName++}`): Sent {
+    const sent = this.put(target, name);
+    this.dispatcher.pump();
+    return sent;
+  }
+
+  /** Dispatch one invocation and leave it in the queue until the turn ends. */
+  put(target: number, name = `r${this.nextName++}`): Sent {
+    const invocation = new FakeInvocation(name);
+    const accepted = this.dispatcher.dispatch(target, invocation);
+    return { name, invocation, refused: accepted === null, cancel: () => accepted?.cancel() };
+  }
+
+  /** Dispatch several in one turn. */
+  burst(target: number, names: readonly string[]): Sent[] {
+    const sent = names.map((name) => this.put(target, name));
+    this.dispatcher.pump();
+    return sent;
+  }
+
+  /** Let the dispatcher know what a target costs. Done through the first worker, which is free afterwards. */
+  learn(target: number, micros: number): void {
+    this.send(target, 'learning');
+    const taker = this.workers.find((fake) => fake.worker.given > 0);
+    taker?.finish(micros);
+    for (const fake of this.workers) fake.batches();
+  }
+}
+
+export interface Sent {
+  readonly name: string;
+  readonly invocation: FakeInvocation;
+  readonly refused: boolean;
+  cancel(): void;
+}
