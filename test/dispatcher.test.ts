@@ -88,6 +88,24 @@ describe('batches', () => {
     expect(pool.dispatcher.queued).toBe(2);
   });
 
+  it('share what is waiting out over the ready workers when its target is async', () => {
+    const pool = taught(3);
+    pool.learnAsync(CHEAP);
+    pool.burst(CHEAP, names(8));
+    const given = pool.workers.map((fake) => fake.names());
+    expect(given.map((one) => one.length)).toEqual([3, 3, 2]);
+    expect(given.flat().sort()).toEqual(names(8));
+    expect(given[0]).toEqual(['r1', 'r2', 'r3']);
+  });
+
+  it('go to one worker again when an async target has long been answering at once', () => {
+    const pool = taught(2);
+    pool.learnAsync(CHEAP);
+    for (let i = 0; i < 64; i++) pool.learn(CHEAP, 10);
+    pool.burst(CHEAP, names(8));
+    expect(pool.workers.map((fake) => fake.names())).toEqual([names(8), []]);
+  });
+
   it('fill the worker that is awake before a second one is woken', () => {
     const pool = taught(2);
     pool.send(CHEAP, 'a');
@@ -158,6 +176,18 @@ describe('the worker for the next request', () => {
     pool.send(SLOW);
     pool.send(SLOW);
     expect(pool.grown).toBe(2);
+  });
+});
+
+describe('the worker for the next request of an async target', () => {
+  it('is the one with the fewest pending promises and requests on its lane', () => {
+    const pool = taught(3);
+    pool.learnAsync(CHEAP);
+    pool.send(CHEAP, 'a');
+    pool.send(CHEAP, 'b');
+    pool.at(0).pending(first(pool.at(0).batches()));
+    pool.send(CHEAP, 'c');
+    expect(pool.workers.map((fake) => fake.names())).toEqual([[], ['b'], ['c']]);
   });
 });
 
@@ -385,6 +415,45 @@ describe('a worker that is stuck', () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
+  it('has delivered what it finished while its next handler still runs', () => {
+    const pool = taught(1);
+    const sent = pool.burst(CHEAP, ['done', 'runs']);
+    const [done, runs] = pool.at(0).batches().flat() as [Given, Given];
+    pool.at(0).start(done);
+    pool.at(0).write(done);
+    pool.at(0).start(runs);
+    expect(sent.map((one) => one.invocation.settled)).toEqual([0, 0]);
+    vi.advanceTimersByTime(10);
+    expect(sent.map((one) => one.invocation.answers.map((answer) => answer.payload))).toEqual([['done'], []]);
+    expect(sent.map((one) => one.invocation.failures)).toEqual([[], []]);
+    expect(pool.dispatcher.running).toBe(1);
+    // It comes back and says so at last.
+    pool.at(0).answer(runs);
+    expect(sent.map((one) => one.invocation.settled)).toEqual([1, 1]);
+    expect(pool.dispatcher.running).toBe(0);
+  });
+
+  it('has delivered what it finished, loses what it has not started, and keeps what runs', () => {
+    const pool = taught(2);
+    const sent = pool.burst(CHEAP, names(5));
+    const [r1, r2, r3] = pool.at(0).batches().flat() as [Given, Given, Given];
+    for (const given of [r1, r2]) {
+      pool.at(0).start(given);
+      pool.at(0).write(given);
+    }
+    pool.at(0).start(r3);
+    vi.advanceTimersByTime(10);
+    expect(sent.map((one) => one.invocation.answers.length)).toEqual([1, 1, 0, 0, 0]);
+    expect(pool.at(1).finish()).toEqual(['r4', 'r5']);
+    expect(pool.dispatcher.running).toBe(1);
+    expect(
+      pool
+        .at(0)
+        .worker.outstanding()
+        .map((ticket) => ticket.seq),
+    ).toEqual([r3.seq]);
+  });
+
   it('does not get back a request whose client has left', () => {
     const pool = taught(2);
     const sent = pool.burst(CHEAP, names(3));
@@ -410,6 +479,25 @@ describe('a worker that is lost', () => {
     expect(sent.map((one) => one.invocation.answers.length)).toEqual([1, 0, 1, 1, 1]);
     expect(sent[1]?.invocation.failures).toEqual([new Error('gone')]);
     expect(pool.dispatcher.running).toBe(0);
+  });
+
+  it('has everything delivered that it finished without a word; only what it was at fails', () => {
+    const pool = taught(1);
+    const sent = pool.burst(CHEAP, names(4));
+    const batch = pool.at(0).batches().flat() as [Given, Given, Given, Given];
+    for (const given of batch) pool.at(0).start(given);
+    pool.at(0).pending(batch[0]); // its promise settles later
+    for (const given of batch.slice(0, 3)) pool.at(0).write(given);
+    pool.ready.shift();
+    pool.dispatcher.lost(pool.at(0).worker, new Error('gone'));
+    expect(sent.map((one) => one.invocation.answers.map((answer) => answer.payload))).toEqual([
+      ['r1'],
+      ['r2'],
+      ['r3'],
+      [],
+    ]);
+    expect(sent.map((one) => one.invocation.failures)).toEqual([[], [], [], [new Error('gone')]]);
+    expect(pool.dispatcher.running + pool.dispatcher.waiting).toBe(0);
   });
 
   it('fails every promise that was pending in it, and nothing else', () => {
@@ -525,6 +613,35 @@ describe('answers', () => {
     expect(sent.map((s) => s.invocation.settled)).toEqual([1, 1]);
   });
 
+  it('that come over the lane are kept in the same books', () => {
+    const pool = taught(1);
+    const sent = pool.burst(CHEAP, names(3));
+    const [one, two, three] = pool.at(0).batches().flat() as [Given, Given, Given];
+    const large = 'x'.repeat(100_000);
+    pool.at(0).answerOverLane(one, large);
+    pool.at(0).pendingOverLane(two);
+    expect([pool.dispatcher.running, pool.dispatcher.waiting]).toEqual([1, 1]);
+    pool.at(0).answer(two);
+    pool.at(0).answerOverLane(three, null);
+    expect(sent.map((s) => s.invocation.answers.map((answer) => answer.payload))).toEqual([
+      [large],
+      ['r2'],
+      [null],
+    ]);
+    expect([pool.dispatcher.running, pool.dispatcher.waiting]).toEqual([0, 0]);
+    expect(pool.at(0).worker.idle).toBe(true);
+  });
+
+  it('that overtook the word that they are pending are delivered once, and stay off the books', () => {
+    const pool = taught(1);
+    const sent = pool.send(CHEAP);
+    const given = first(pool.at(0).batches());
+    pool.at(0).answer(given);
+    pool.at(0).pendingOverLane(given);
+    expect(sent.invocation.settled).toBe(1);
+    expect([pool.dispatcher.running, pool.dispatcher.waiting]).toEqual([0, 0]);
+  });
+
   it('tell when a worker has nothing left to do', () => {
     const pool = taught(1);
     pool.idled.length = 0;
@@ -596,16 +713,17 @@ describe('the books of a worker', () => {
 
   it('list what is out in order when the oldest does not lie first', () => {
     const worker = workerAt(0);
-    const given = tickets(70);
-    worker.give(given.slice(0, 60));
-    for (const ticket of given.slice(0, 50)) worker.drop(ticket);
-    worker.give(given.slice(60));
-    expect(worker.outstanding()).toEqual(given.slice(50));
+    // More than any table starts with, so that new ones come to lie before old ones.
+    const given = tickets(3000);
+    worker.give(given.slice(0, 600));
+    for (const ticket of given.slice(0, 500)) worker.drop(ticket);
+    worker.give(given.slice(600));
+    expect(worker.outstanding()).toEqual(given.slice(500));
   });
 
   it('never list a request that is no longer out', () => {
     const worker = workerAt(0);
-    const given = tickets(300);
+    const given = tickets(3000);
     worker.give(given);
     const gone = given.filter((_, i) => i % 3 === 0);
     for (const ticket of gone) {
@@ -614,7 +732,8 @@ describe('the books of a worker', () => {
       expect(worker.find(seq)).toBeUndefined();
     }
     expect(worker.outstanding()).toEqual(given.filter((_, i) => i % 3 !== 0));
-    expect(worker.given).toBe(200);
+    expect(worker.given).toBe(2000);
+    for (const ticket of worker.outstanding()) expect(worker.find(ticket.seq)).toBe(ticket);
   });
 
   it('do not grow with every request behind a promise that never settles', () => {

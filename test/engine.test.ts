@@ -3,8 +3,14 @@ import { type Candidate, candidates, firstThatLoads, loadEngine } from '../src/i
 import { RawClient } from './support/http-raw.js';
 import { serve } from './support/server.js';
 
-const native = (name: string): Candidate => ({ name, load: () => ({ App: () => name, us_socket_local_port: () => 0 }) });
-const missing = (name: string, message = `Cannot find module '${name}'\nRequire stack:\n- secret`): Candidate => ({
+const native = (name: string): Candidate => ({
+  name,
+  load: () => ({ App: () => name, us_socket_local_port: () => 0 }),
+});
+const missing = (
+  name: string,
+  message = `Cannot find module '${name}'\nRequire stack:\n- secret`,
+): Candidate => ({
   name,
   load: () => {
     throw new Error(message);
@@ -30,12 +36,14 @@ describe('the engine', () => {
     expect(loadEngine()).toBe(loadEngine(() => [missing('never asked')]));
   });
 
-  it.each([{}, { App: () => undefined }, { us_socket_local_port: () => 0 }, { App: 1, us_socket_local_port: 1 }])(
-    'is no package that merely has the name, such as the emulation in JavaScript: %j',
-    (module) => {
-      expect(firstThatLoads([{ name: 'fake', load: () => module }, native('real')]).name).toBe('real');
-    },
-  );
+  it.each([
+    {},
+    { App: () => undefined },
+    { us_socket_local_port: () => 0 },
+    { App: 1, us_socket_local_port: 1 },
+  ])('is no package that merely has the name, such as the emulation in JavaScript: %j', (module) => {
+    expect(firstThatLoads([{ name: 'fake', load: () => module }, native('real')]).name).toBe('real');
+  });
 
   it.each([null, undefined, 'text', 1])('is no module that exports %j', (module) => {
     expect(firstThatLoads([{ name: 'odd', load: () => module }, native('real')]).name).toBe('real');
@@ -43,7 +51,11 @@ describe('the engine', () => {
 
   it('that is nowhere is an error that says what was tried, on what, and what to do', () => {
     const glibc = "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by x.node)";
-    const tried = [missing('first-build'), missing('second-build', glibc), { name: 'third-build', load: () => ({}) }];
+    const tried = [
+      missing('first-build'),
+      missing('second-build', glibc),
+      { name: 'third-build', load: () => ({}) },
+    ];
     let error: unknown;
     try {
       firstThatLoads(tried);
@@ -95,12 +107,18 @@ describe('the engine', () => {
   });
 
   it('says nothing of itself in any answer, and writes the date once', async () => {
-    const test = await serve((req) => ({ status: req.path === '/204' ? 204 : 200, body: req.path === '/large' ? 'x'.repeat(300_000) : 'x' }), {
-      dispatch: false,
-      maxBody: 1,
-      maxLine: 100,
-      serverHeader: null,
-    });
+    const test = await serve(
+      (req) => ({
+        status: req.path === '/204' ? 204 : 200,
+        body: req.path === '/large' ? 'x'.repeat(300_000) : 'x',
+      }),
+      {
+        dispatch: false,
+        maxBody: 1,
+        maxLine: 100,
+        serverHeader: null,
+      },
+    );
     const raw = async (text: string): Promise<void> => {
       const client = await RawClient.open(test.port);
       client.send(text);

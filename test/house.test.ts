@@ -18,10 +18,14 @@ interface Import {
 
 /** Everything a file imports, types included: a type of another room is knowledge of it. */
 function importsOf(file: string): Import[] {
-  const specifiers = [...code(file).matchAll(/\b(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)].map((match) => match[1] as string);
+  const specifiers = [...code(file).matchAll(/\b(?:from|import)\s*\(?\s*['"]([^'"]+)['"]/g)].map(
+    (match) => match[1] as string,
+  );
   return specifiers.map((specifier) => {
     const own = specifier.startsWith('.');
-    const path = own ? relative(ROOT, resolve(SRC, dirname(file), specifier)).replace(/\.js$/, '.ts') : specifier;
+    const path = own
+      ? relative(ROOT, resolve(SRC, dirname(file), specifier)).replace(/\.js$/, '.ts')
+      : specifier;
     return { file: `src/${file}`, to: path };
   });
 }
@@ -47,7 +51,8 @@ const RULES: Rule[] = [
   },
   {
     from: /^src\/handlers\//,
-    never: /^(src\/io\/.*|src\/pool\/.*|src\/server\.ts|src\/index\.ts|piscina|uWebSockets\.js|@btc-vision\/.*|@trufflesuite\/.*)$/,
+    never:
+      /^(src\/io\/.*|src\/pool\/.*|src\/server\.ts|src\/index\.ts|piscina|uWebSockets\.js|@btc-vision\/.*|@trufflesuite\/.*)$/,
     why: 'src/handlers runs in worker threads: whatever it imports is loaded into every one of them, and the native engine or a pool inside a worker would cost memory and can crash the process',
   },
   {
@@ -85,36 +90,59 @@ describe('the house', () => {
   });
 
   it('names the native packages in the loader only', () => {
-    const named = FILES.filter((file) => file !== 'io/uws-loader.ts' && /['"`](uWebSockets\.js|@btc-vision\/|@trufflesuite\/)/.test(code(file)));
-    const why = 'names a native package: only src/io/uws-loader.ts does, where a build is chosen and a missing one explained';
+    const named = FILES.filter(
+      (file) =>
+        file !== 'io/uws-loader.ts' &&
+        /['"`](uWebSockets\.js|@btc-vision\/|@trufflesuite\/)/.test(code(file)),
+    );
+    const why =
+      'names a native package: only src/io/uws-loader.ts does, where a build is chosen and a missing one explained';
     expect(named.map((file) => `src/${file} ${why}`)).toEqual([]);
   });
 
   it('has doors that only export', () => {
     for (const file of FILES.filter((name) => /(^|\/)index\.ts$/.test(name))) {
-      const rest = code(file).replace(/export\s+(type\s+)?(\{[^}]*\}|\*(\s+as\s+\w+)?)\s*from\s*['"][^'"]+['"];?/g, '');
-      expect(rest.trim(), `src/${file} is a door and does more than export: what it does belongs into a file with a name`).toBe('');
+      const rest = code(file).replace(
+        /export\s+(type\s+)?(\{[^}]*\}|\*(\s+as\s+\w+)?)\s*from\s*['"][^'"]+['"];?/g,
+        '',
+      );
+      expect(
+        rest.trim(),
+        `src/${file} is a door and does more than export: what it does belongs into a file with a name`,
+      ).toBe('');
     }
   });
 
   it('finds every file that src/paths.ts points at in dist', () => {
-    const urls = [...code('paths.ts').matchAll(/new URL\(\s*['"]([^'"]+)['"]\s*,\s*import\.meta\.url/g)].map((match) => match[1] as string);
+    const urls = [...code('paths.ts').matchAll(/new URL\(\s*['"]([^'"]+)['"]\s*,\s*import\.meta\.url/g)].map(
+      (match) => match[1] as string,
+    );
     expect(urls.length).toBeGreaterThan(0);
     for (const url of urls) {
       // What is bundled out of src/paths.ts lies directly under dist.
       const path = join(ROOT, 'dist', url);
-      expect(existsSync(path), `src/paths.ts points at ${url}, and the build makes no dist/${url}: see tsup.config.ts`).toBe(true);
+      expect(
+        existsSync(path),
+        `src/paths.ts points at ${url}, and the build makes no dist/${url}: see tsup.config.ts`,
+      ).toBe(true);
     }
-    const elsewhere = FILES.filter((file) => file.includes('/') && /new URL\([^)]*import\.meta\.url/.test(code(file)));
+    const elsewhere = FILES.filter(
+      (file) => file.includes('/') && /new URL\([^)]*import\.meta\.url/.test(code(file)),
+    );
     const why = 'builds a URL on import.meta.url, which bundling moves: that belongs into src/paths.ts';
     expect(elsewhere.map((file) => `src/${file} ${why}`)).toEqual([]);
   });
 
   it('finds every door of package.json in dist', () => {
-    const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { exports: Record<string, string | { default: string }> };
+    const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      exports: Record<string, string | { default: string }>;
+    };
     for (const [door, target] of Object.entries(exports)) {
       const path = typeof target === 'string' ? target : target.default;
-      expect(existsSync(join(ROOT, path)), `package.json exports ${door} from ${path}, which the build does not make`).toBe(true);
+      expect(
+        existsSync(join(ROOT, path)),
+        `package.json exports ${door} from ${path}, which the build does not make`,
+      ).toBe(true);
     }
   });
 
@@ -126,7 +154,10 @@ describe('the house', () => {
       const built = readFileSync(path, 'utf8');
       for (const [, specifier] of built.matchAll(/\b(?:from|import)\s*\(?\s*["']([^"']+)["']/g)) {
         if (specifier?.startsWith('.')) visit(resolve(dirname(path), specifier));
-        else expect(specifier, `${relative(ROOT, path)} is loaded in every worker`).not.toMatch(/^piscina$|^@btc-vision|^@trufflesuite|^uWebSockets/);
+        else
+          expect(specifier, `${relative(ROOT, path)} is loaded in every worker`).not.toMatch(
+            /^piscina$|^@btc-vision|^@trufflesuite|^uWebSockets/,
+          );
       }
     };
     visit(join(ROOT, 'dist/handlers/entry.js'));

@@ -6,7 +6,8 @@ import { RawClient, WAYS } from './support/http-raw.js';
 import { fixture, serve, until } from './support/server.js';
 
 const SLOW = fixture('http/slow.mjs');
-const get = (path: string, file: string): string => `GET ${path}?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`;
+const get = (path: string, file: string): string =>
+  `GET ${path}?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`;
 const GOING = [
   ['with a FIN', (client: RawClient): void => client.leave()],
   ['with a RST', (client: RawClient): void => client.reset()],
@@ -41,28 +42,35 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     expect(test.server.stats().answers).toEqual({ '200': 1 });
   });
 
-  it.each(GOING)('%s aborts the signal of its request on a connection that was used before', async (_, go) => {
-    const test = await serve(SLOW, options);
-    const file = fresh();
-    const client = await RawClient.open(test.port);
-    for (let i = 0; i < 3; i++) await client.ask('GET', '/fast');
-    client.send(get('/hang', file));
-    await until(() => content(file) === 'started\n', 'the handler runs');
-    go(client);
-    await until(() => content(file).includes('aborted'), 'its signal aborts', 10_000);
-  });
+  it.each(GOING)(
+    '%s aborts the signal of its request on a connection that was used before',
+    async (_, go) => {
+      const test = await serve(SLOW, options);
+      const file = fresh();
+      const client = await RawClient.open(test.port);
+      for (let i = 0; i < 3; i++) await client.ask('GET', '/fast');
+      client.send(get('/hang', file));
+      await until(() => content(file) === 'started\n', 'the handler runs');
+      go(client);
+      await until(() => content(file).includes('aborted'), 'its signal aborts', 10_000);
+    },
+  );
 
   it('aborts its own signal and no other', async () => {
     const test = await serve(SLOW, options);
     const files = Array.from({ length: 12 }, fresh);
     const clients = await Promise.all(files.map(() => RawClient.open(test.port)));
-    clients.forEach((client, i) => client.send(get('/hang', files[i] as string)));
+    for (const [i, client] of clients.entries()) client.send(get('/hang', files[i] as string));
     await until(() => files.every((file) => content(file) === 'started\n'), 'all run');
     clients.forEach((client, i) => {
       if (i % 4 === 0) client.leave();
       if (i % 4 === 1) client.reset();
     });
-    await until(() => files.every((file, i) => i % 4 > 1 || content(file).includes('aborted')), 'half of them abort', 10_000);
+    await until(
+      () => files.every((file, i) => i % 4 > 1 || content(file).includes('aborted')),
+      'half of them abort',
+      10_000,
+    );
     expect(test.server.stats().open).toBe(6);
     for (const [i, file] of files.entries()) expect(content(file).includes('aborted')).toBe(i % 4 <= 1);
     for (const client of clients) client.socket.destroy();
@@ -115,7 +123,9 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     const file = fresh();
     for (const [, go] of GOING) {
       const client = await RawClient.open(test.port);
-      client.send(`POST /touch?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf`);
+      client.send(
+        `POST /touch?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf`,
+      );
       await until(() => test.server.stats().open === 1, 'its request is being read');
       go(client);
       await until(() => test.server.stats().open === 0, 'nothing is open');
@@ -136,7 +146,10 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     }
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
     await until(() => test.server.stats().open === 0, 'nothing is open');
-    await until(() => (test.server.stats().pool?.pending ?? 0) + (test.server.stats().pool?.running ?? 0) === 0, 'the pool is idle');
+    await until(
+      () => (test.server.stats().pool?.pending ?? 0) + (test.server.stats().pool?.running ?? 0) === 0,
+      'the pool is idle',
+    );
     expect(test.errors).toEqual([]);
   });
 });

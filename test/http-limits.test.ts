@@ -18,8 +18,10 @@ const curlIsHere = await run('curl', ['--version']).then(
 );
 
 describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
-  const start = (maxBody: number): Promise<TestServer> => serve(MODULE, { dispatch, maxBody, ...(dispatch ? { nMax: 1 } : {}) });
-  const quiet = (test: TestServer): Promise<void> => until(() => test.server.stats().open === 0, 'no request is open');
+  const start = (maxBody: number): Promise<TestServer> =>
+    serve(MODULE, { dispatch, maxBody, ...(dispatch ? { nMax: 1 } : {}) });
+  const quiet = (test: TestServer): Promise<void> =>
+    until(() => test.server.stats().open === 0, 'no request is open');
   const chunked = (body: string): string => `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
 
   it('may have exactly maxBody bytes, and is 413 with one more', async () => {
@@ -80,7 +82,9 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
     for (const framing of [`Content-Length: ${50 * MB}`, 'Transfer-Encoding: chunked']) {
       const client = await RawClient.open(test.port);
       client.send(`POST /text HTTP/1.1\r\nHost: h\r\n${framing}\r\n\r\n`);
-      const piece = Buffer.from(framing.startsWith('T') ? `10000\r\n${'x'.repeat(0x10000)}\r\n` : 'x'.repeat(0x10000));
+      const piece = Buffer.from(
+        framing.startsWith('T') ? `10000\r\n${'x'.repeat(0x10000)}\r\n` : 'x'.repeat(0x10000),
+      );
       const sending = (async (): Promise<void> => {
         for (let i = 0; i < 50 * 16 && client.ended === undefined; i++) await client.sent(piece);
       })();
@@ -101,20 +105,29 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
     expect((await fetch(`${test.url}/text`)).status).toBe(200);
   });
 
-  it.skipIf(!curlIsHere)('that is too large gets its 413 through to curl, with Expect and without', async () => {
-    const test = await start(1000);
-    const folder = mkdtempSync(join(tmpdir(), 'offloop-'));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const path = join(folder, 'large');
-    writeFileSync(path, '');
-    truncateSync(path, 50 * MB);
-    for (const extra of [[], ['-H', 'Expect:'], ['-H', 'Transfer-Encoding: chunked']]) {
-      const options = ['-s', '-o', '/dev/null', '-w', '%{http_code}', '--max-time', '10'];
-      const { stdout } = await run('curl', [...options, ...extra, '--data-binary', `@${path}`, `${test.url}/text`]);
-      expect(stdout).toBe('413');
-    }
-    await quiet(test);
-  });
+  it.skipIf(!curlIsHere)(
+    'that is too large gets its 413 through to curl, with Expect and without',
+    async () => {
+      const test = await start(1000);
+      const folder = mkdtempSync(join(tmpdir(), 'offloop-'));
+      onTestFinished(() => rmSync(folder, { recursive: true }));
+      const path = join(folder, 'large');
+      writeFileSync(path, '');
+      truncateSync(path, 50 * MB);
+      for (const extra of [[], ['-H', 'Expect:'], ['-H', 'Transfer-Encoding: chunked']]) {
+        const options = ['-s', '-o', '/dev/null', '-w', '%{http_code}', '--max-time', '10'];
+        const { stdout } = await run('curl', [
+          ...options,
+          ...extra,
+          '--data-binary',
+          `@${path}`,
+          `${test.url}/text`,
+        ]);
+        expect(stdout).toBe('413');
+      }
+      await quiet(test);
+    },
+  );
 
   it.skipIf(!curlIsHere)('comes from curl byte for byte, with Expect and in chunks', async () => {
     const test = await start(8 * MB);
@@ -123,9 +136,13 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
     const path = join(folder, 'body');
     writeFileSync(path, 'abc'.repeat(500_000));
     for (const extra of [['-H', 'Expect: 100-continue'], ['-H', 'Transfer-Encoding: chunked'], []]) {
-      const { stdout } = await run('curl', ['-s', '--max-time', '10', ...extra, '--data-binary', `@${path}`, `${test.url}/bytes`], {
-        maxBuffer: 10 * MB,
-      });
+      const { stdout } = await run(
+        'curl',
+        ['-s', '--max-time', '10', ...extra, '--data-binary', `@${path}`, `${test.url}/bytes`],
+        {
+          maxBuffer: 10 * MB,
+        },
+      );
       expect(stdout === 'abc'.repeat(500_000)).toBe(true);
     }
   });
@@ -172,7 +189,13 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
 
   it('of unbelievable length is refused like any other that is too large', async () => {
     const test = await start(1000);
-    for (const length of ['2147483648', '4294967296', '999999999999999', '18446744073709551616', '9'.repeat(30)]) {
+    for (const length of [
+      '2147483648',
+      '4294967296',
+      '999999999999999',
+      '18446744073709551616',
+      '9'.repeat(30),
+    ]) {
       const client = await RawClient.open(test.port);
       client.send(`POST /text HTTP/1.1\r\nHost: h\r\nContent-Length: ${length}\r\n\r\n`);
       await client.closed();
@@ -191,7 +214,7 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
       client.send(i % 3 === 0 ? `7d0\r\n${'x'.repeat(1000)}` : 'x'.repeat(1000));
     });
     await until(() => test.server.stats().open === 60, 'all sixty are being received');
-    clients.forEach((client, i) => (i % 2 === 0 ? client.leave() : client.reset()));
+    for (const [i, client] of clients.entries()) i % 2 === 0 ? client.leave() : client.reset();
     await quiet(test);
     expect(test.server.stats().answers).toEqual({});
     expect(test.errors).toEqual([]);
@@ -201,9 +224,10 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
   it('whose client disappears behind a 413 leaves nothing behind either', async () => {
     const test = await start(1000);
     const clients = await Promise.all(Array.from({ length: 20 }, () => RawClient.open(test.port)));
-    for (const client of clients) client.send('POST /text HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nxxx');
+    for (const client of clients)
+      client.send('POST /text HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\nxxx');
     await Promise.all(clients.map((client) => client.response()));
-    clients.forEach((client, i) => (i % 2 === 0 ? client.leave() : client.reset()));
+    for (const [i, client] of clients.entries()) i % 2 === 0 ? client.leave() : client.reset();
     await quiet(test);
     expect(test.server.stats().answers).toEqual({ '413': 20 });
   });
@@ -211,7 +235,11 @@ describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
 
 describe.each(WAYS)('a request head for $way', ({ dispatch }) => {
   const start = (maxLine?: number): Promise<TestServer> =>
-    serve(MODULE, { dispatch, ...(maxLine === undefined ? {} : { maxLine }), ...(dispatch ? { nMax: 1 } : {}) });
+    serve(MODULE, {
+      dispatch,
+      ...(maxLine === undefined ? {} : { maxLine }),
+      ...(dispatch ? { nMax: 1 } : {}),
+    });
 
   /** A target with which the request line has `size` bytes. */
   const target = (size: number): string => `/${'x'.repeat(size - 'GET / HTTP/1.1'.length)}`;
@@ -294,16 +322,25 @@ describe.each(WAYS)('a request head for $way', ({ dispatch }) => {
     }
     const response = await client.response().catch(() => undefined);
     if (response === undefined) expect(client.rest).toBe('');
-    else expect(Object.keys((JSON.parse(response.body.toString()) as { headers: object }).headers)).toHaveLength(5);
+    else
+      expect(Object.keys((JSON.parse(response.body.toString()) as { headers: object }).headers)).toHaveLength(
+        5,
+      );
     expect((await fetch(`${test.url}/`)).status).toBe(200);
   });
 
   it('of more than 64 KiB in all is 431, though each of its lines is short enough', async () => {
     const test = await start();
     const fits = await RawClient.open(test.port);
-    expect((await fits.ask('GET', '/', ...[1, 2, 3, 4, 5, 6, 7].map((n) => line(8000, `X-${n}`)))).status).toBe(200);
+    expect(
+      (await fits.ask('GET', '/', ...[1, 2, 3, 4, 5, 6, 7].map((n) => line(8000, `X-${n}`)))).status,
+    ).toBe(200);
     const client = await RawClient.open(test.port);
-    const response = await client.ask('GET', '/', ...[1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => line(8000, `X-${n}`)));
+    const response = await client.ask(
+      'GET',
+      '/',
+      ...[1, 2, 3, 4, 5, 6, 7, 8, 9].map((n) => line(8000, `X-${n}`)),
+    );
     expect(response.status).toBe(431);
     expect(response.body.toString()).toBe('HTTP headers exceed 65536 bytes');
     await client.closed();
@@ -323,25 +360,32 @@ describe.each(WAYS)('a request head for $way', ({ dispatch }) => {
   });
 
   // The engine's own limit: 50 fields with the request line in 20.30, 100 in later ones.
-  it.each([40, 47, 60, 120])('with %i header fields is seen whole by its handler or not at all', async (count) => {
-    const test = await start();
-    const fields = Array.from({ length: count - 1 }, (_, n) => `X-${n}: ${n}`);
-    const client = await RawClient.open(test.port);
-    client.send(`GET / HTTP/1.1\r\nHost: h\r\n${fields.join('\r\n')}\r\n\r\n`);
-    if (count < 48) {
-      const seen = JSON.parse((await client.response()).body.toString()) as { headers: Record<string, string> };
-      expect(Object.keys(seen.headers)).toHaveLength(count);
-      return;
-    }
-    // The engine answers 431, or nothing and leaves the connection to its idle timeout.
-    expect((await fetch(`${test.url}/`)).status).toBe(200);
-    const served = test.server.stats().answers['200'] as number;
-    if (served === 2) {
-      const seen = JSON.parse((await client.response()).body.toString()) as { headers: Record<string, string> };
-      expect(Object.keys(seen.headers)).toHaveLength(count);
-    } else {
-      expect(client.rest === '' || client.rest.startsWith('HTTP/1.1 4')).toBe(true);
-    }
-    expect(test.server.stats().open).toBe(0);
-  });
+  it.each([40, 47, 60, 120])(
+    'with %i header fields is seen whole by its handler or not at all',
+    async (count) => {
+      const test = await start();
+      const fields = Array.from({ length: count - 1 }, (_, n) => `X-${n}: ${n}`);
+      const client = await RawClient.open(test.port);
+      client.send(`GET / HTTP/1.1\r\nHost: h\r\n${fields.join('\r\n')}\r\n\r\n`);
+      if (count < 48) {
+        const seen = JSON.parse((await client.response()).body.toString()) as {
+          headers: Record<string, string>;
+        };
+        expect(Object.keys(seen.headers)).toHaveLength(count);
+        return;
+      }
+      // The engine answers 431, or nothing and leaves the connection to its idle timeout.
+      expect((await fetch(`${test.url}/`)).status).toBe(200);
+      const served = test.server.stats().answers['200'] as number;
+      if (served === 2) {
+        const seen = JSON.parse((await client.response()).body.toString()) as {
+          headers: Record<string, string>;
+        };
+        expect(Object.keys(seen.headers)).toHaveLength(count);
+      } else {
+        expect(client.rest === '' || client.rest.startsWith('HTTP/1.1 4')).toBe(true);
+      }
+      expect(test.server.stats().open).toBe(0);
+    },
+  );
 });

@@ -13,17 +13,20 @@ const PENDING = [
 ];
 
 describe.each(PENDING)('while the answer of $what is pending', ({ path, body, options }) => {
-  it.each([10, 30, 100, 250])('a second request %i ms later waits its turn, and both are answered in order', async (delay) => {
-    const test = await serve(SLOW, options);
-    const client = await RawClient.open(test.port);
-    client.send(get(path));
-    await sleep(delay);
-    client.send(get('/second'));
-    expect((await client.response()).body.toString()).toBe(body);
-    expect((await client.response()).body.toString()).toBe('fast /second');
-    await until(() => test.server.stats().open === 0, 'nothing is open');
-    expect((await client.ask('GET', '/third')).body.toString()).toBe('fast /third');
-  });
+  it.each([10, 30, 100, 250])(
+    'a second request %i ms later waits its turn, and both are answered in order',
+    async (delay) => {
+      const test = await serve(SLOW, options);
+      const client = await RawClient.open(test.port);
+      client.send(get(path));
+      await sleep(delay);
+      client.send(get('/second'));
+      expect((await client.response()).body.toString()).toBe(body);
+      expect((await client.response()).body.toString()).toBe('fast /second');
+      await until(() => test.server.stats().open === 0, 'nothing is open');
+      expect((await client.ask('GET', '/third')).body.toString()).toBe('fast /third');
+    },
+  );
 
   it('many requests, each in a packet of its own, are answered in order', async () => {
     const test = await serve(SLOW, options);
@@ -33,7 +36,9 @@ describe.each(PENDING)('while the answer of $what is pending', ({ path, body, op
     for (let i = 0; i < 3; i++) client.send(get(path));
     await client.response();
     // The three came together while nobody was reading: what becomes of them is up to the engine, see below.
-    const rest = await Promise.all([client.response(), client.response(), client.response()]).catch(() => undefined);
+    const rest = await Promise.all([client.response(), client.response(), client.response()]).catch(
+      () => undefined,
+    );
     if (rest === undefined) await client.closed();
     await until(() => test.server.stats().open === 0, 'nothing is open');
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
@@ -88,7 +93,8 @@ describe('an inline handler that answers at once', () => {
       { dispatch: false },
     );
     const client = await RawClient.open(test.port);
-    const post = (path: string): string => `POST ${path} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody`;
+    const post = (path: string): string =>
+      `POST ${path} HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody`;
     client.send(get('/1') + post('/2') + get('/3') + post('/4') + get('/5'));
     const answers: string[] = [];
     for (let i = 0; i < 5; i++) answers.push((await client.response()).body.toString());

@@ -67,10 +67,13 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
     });
   });
 
-  it.each(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])('is the method %s, in upper case', async (method) => {
-    const response = await fetch(`${test.url}/`, { method });
-    expect(((await response.json()) as Seen).method).toBe(method);
-  });
+  it.each(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])(
+    'is the method %s, in upper case',
+    async (method) => {
+      const response = await fetch(`${test.url}/`, { method });
+      expect(((await response.json()) as Seen).method).toBe(method);
+    },
+  );
 
   it('is the method HEAD, and the answer has the length of the body and no body', async () => {
     const client = await RawClient.open(test.port);
@@ -85,7 +88,11 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
   it.each(['/a%20b', '/%C3%A9', '/a//b', '/a/../b', '/%2e%2e/%2f', '/%', '/~a;p=1,2!$&', '/[]|^`{}'])(
     'is the path %s as the client wrote it',
     async (path) => {
-      expect(await raw([`GET ${path} HTTP/1.1`, 'Host: h'])).toMatchObject({ path, pathInfo: path, query: null });
+      expect(await raw([`GET ${path} HTTP/1.1`, 'Host: h'])).toMatchObject({
+        path,
+        pathInfo: path,
+        query: null,
+      });
     },
   );
 
@@ -106,7 +113,15 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
   });
 
   it('is one value for a header that came twice: a list, and for cookies a cookie string', async () => {
-    const seen = await raw(['GET / HTTP/1.1', 'Host: h', 'X-A: 1', 'Cookie: a=1', 'x-a: 2, 3', 'cookie: b=2', 'X-A:']);
+    const seen = await raw([
+      'GET / HTTP/1.1',
+      'Host: h',
+      'X-A: 1',
+      'Cookie: a=1',
+      'x-a: 2, 3',
+      'cookie: b=2',
+      'X-A:',
+    ]);
     expect(seen.headers).toEqual({ host: 'h', 'x-a': '1, 2, 3, ', cookie: 'a=1; b=2' });
   });
 
@@ -114,7 +129,10 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
     const client = await RawClient.open(test.port);
     const response = await client.ask('GET', '/prototype', 'constructor: c', 'hasownproperty: h');
     expect(JSON.parse(response.body.toString())).toEqual({ prototype: null, polluted: null });
-    expect((await raw(['GET / HTTP/1.1', 'Host: h', 'constructor: c'])).headers).toEqual({ host: 'h', constructor: 'c' });
+    expect((await raw(['GET / HTTP/1.1', 'Host: h', 'constructor: c'])).headers).toEqual({
+      host: 'h',
+      constructor: 'c',
+    });
   });
 
   it.each([
@@ -139,12 +157,22 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
   });
 
   it('is not the address a client claims to have', async () => {
-    const seen = await raw(['GET / HTTP/1.1', 'Host: h', 'X-Forwarded-For: 1.2.3.4', 'Forwarded: for=1.2.3.4']);
+    const seen = await raw([
+      'GET / HTTP/1.1',
+      'Host: h',
+      'X-Forwarded-For: 1.2.3.4',
+      'Forwarded: for=1.2.3.4',
+    ]);
     expect(seen.remoteAddr).toBe('127.0.0.1');
   });
 
   it('is contentType with its parameters and contentLength of the bytes that came', async () => {
-    const lines = ['POST / HTTP/1.1', 'Host: h', 'Content-Type: text/plain; charset="UTF-8"', 'Content-Length: 5'];
+    const lines = [
+      'POST / HTTP/1.1',
+      'Host: h',
+      'Content-Type: text/plain; charset="UTF-8"',
+      'Content-Length: 5',
+    ];
     expect(await raw(lines, 'hello')).toMatchObject({
       contentType: 'text/plain; charset="UTF-8"',
       contentLength: 5,
@@ -193,19 +221,24 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
     const text = 'grüße €𝄞\u0000';
     expect(await post('/text', text)).toEqual({ text });
     expect(await post('/stream', text)).toEqual({ text });
-    expect(await post('/json', JSON.stringify({ text, list: [1, null] }))).toEqual({ json: { text, list: [1, null] } });
+    expect(await post('/json', JSON.stringify({ text, list: [1, null] }))).toEqual({
+      json: { text, list: [1, null] },
+    });
     const bytes = await fetch(`${test.url}/bytes`, { method: 'POST', body: Buffer.from([0, 255, 128]) });
     expect([...new Uint8Array(await bytes.arrayBuffer())]).toEqual([0, 255, 128]);
   });
 
-  it.each([1, 4095, 4096, 4097, 200_000, 3_000_000])('is a body of %i bytes, byte for byte, in memory of its own', async (size) => {
-    const body = Buffer.alloc(size);
-    for (let i = 0; i < size; i++) body[i] = (i * 31) & 255;
-    const response = await fetch(`${test.url}/bytes`, { method: 'POST', body });
-    expect(Buffer.from(await response.arrayBuffer()).equals(body)).toBe(true);
-    expect(response.headers.get('x-class')).toBe('Uint8Array');
-    expect(response.headers.get('x-shared')).toBe('false');
-  });
+  it.each([1, 4095, 4096, 4097, 200_000, 3_000_000])(
+    'is a body of %i bytes, byte for byte, in memory of its own',
+    async (size) => {
+      const body = Buffer.alloc(size);
+      for (let i = 0; i < size; i++) body[i] = (i * 31) & 255;
+      const response = await fetch(`${test.url}/bytes`, { method: 'POST', body });
+      expect(Buffer.from(await response.arrayBuffer()).equals(body)).toBe(true);
+      expect(response.headers.get('x-class')).toBe('Uint8Array');
+      expect(response.headers.get('x-shared')).toBe('false');
+    },
+  );
 
   it('is an urlencoded form', async () => {
     const form = new URLSearchParams([
@@ -250,13 +283,16 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
     expect((await (await fetch(`${test.url}/bytes`)).arrayBuffer()).byteLength).toBe(0);
   });
 
-  it.each(['', '{', 'nope', '{"a":1}}'])('is no JSON in %j: uncaught that is a 400 and no error in the log', async (body) => {
-    test.errors.length = 0;
-    const response = await fetch(`${test.url}/json`, { method: 'POST', body });
-    expect(response.status).toBe(400);
-    expect(await response.text()).toBe('Bad Request');
-    expect(test.errors).toEqual([]);
-  });
+  it.each(['', '{', 'nope', '{"a":1}}'])(
+    'is no JSON in %j: uncaught that is a 400 and no error in the log',
+    async (body) => {
+      test.errors.length = 0;
+      const response = await fetch(`${test.url}/json`, { method: 'POST', body });
+      expect(response.status).toBe(400);
+      expect(await response.text()).toBe('Bad Request');
+      expect(test.errors).toEqual([]);
+    },
+  );
 
   it('is no JSON that a handler can catch', async () => {
     expect(await post('/json-caught', 'nope')).toEqual({
@@ -270,7 +306,11 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
     'is no form in a body of type %s: uncaught that is a 400',
     async (type) => {
       const headers = type === undefined ? {} : { 'content-type': type };
-      const response = await fetch(`${test.url}/form`, { method: 'POST', body: Buffer.from('nope'), headers });
+      const response = await fetch(`${test.url}/form`, {
+        method: 'POST',
+        body: Buffer.from('nope'),
+        headers,
+      });
       expect(response.status).toBe(400);
     },
   );

@@ -6,7 +6,8 @@ import { fixture, serve, startServer, type TestServer } from './support/server.j
 const FOLLOWER = 'GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n';
 const MODULE = fixture('http/request.mjs');
 
-const head = (...lines: string[]): string => `POST /bad HTTP/1.1\r\n${['Host: h', ...lines].join('\r\n')}\r\n\r\n`;
+const head = (...lines: string[]): string =>
+  `POST /bad HTTP/1.1\r\n${['Host: h', ...lines].join('\r\n')}\r\n\r\n`;
 
 /** Requests the engine hands us and that must be refused; each with what follows in the same packet. */
 const REFUSED: Record<string, string> = {
@@ -71,45 +72,51 @@ const ENGINE_REFUSES = /^no Host$| and (Content-Length|Transfer-Encoding)$|^Cont
 describe.each(WAYS)('a request that could be read in two ways, for $way', ({ dispatch }) => {
   const start = (): Promise<TestServer> => serve(MODULE, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
 
-  it.each(Object.entries(REFUSED))('is never run, nor what follows it in the same packet: %s', async (_, request) => {
-    const test = await start();
-    const bodies = ['', 'abcd', '4\r\nabcd\r\n0\r\n\r\n', '0\r\n\r\n'];
-    await Promise.all(
-      bodies.map(async (body) => {
-        const client = await RawClient.open(test.port);
-        client.send(request + body + FOLLOWER + FOLLOWER);
-        await client.closed();
-        // One answer at most, a 400; the engine closes without one where it sees the trouble itself.
-        expect(client.rest === '' || /^HTTP\/1\.1 400 /.test(client.rest)).toBe(true);
-        expect(client.rest.match(/HTTP\/1\.1/g) ?? []).toHaveLength(client.rest === '' ? 0 : 1);
-      }),
-    );
-    expect(Object.keys(test.server.stats().answers).filter((status) => status !== '400')).toEqual([]);
-    expect(test.server.stats().open).toBe(0);
-    expect(test.errors).toEqual([]);
-    // And the server goes on.
-    expect((await fetch(test.url)).status).toBe(200);
-  });
+  it.each(Object.entries(REFUSED))(
+    'is never run, nor what follows it in the same packet: %s',
+    async (_, request) => {
+      const test = await start();
+      const bodies = ['', 'abcd', '4\r\nabcd\r\n0\r\n\r\n', '0\r\n\r\n'];
+      await Promise.all(
+        bodies.map(async (body) => {
+          const client = await RawClient.open(test.port);
+          client.send(request + body + FOLLOWER + FOLLOWER);
+          await client.closed();
+          // One answer at most, a 400; the engine closes without one where it sees the trouble itself.
+          expect(client.rest === '' || /^HTTP\/1\.1 400 /.test(client.rest)).toBe(true);
+          expect(client.rest.match(/HTTP\/1\.1/g) ?? []).toHaveLength(client.rest === '' ? 0 : 1);
+        }),
+      );
+      expect(Object.keys(test.server.stats().answers).filter((status) => status !== '400')).toEqual([]);
+      expect(test.server.stats().open).toBe(0);
+      expect(test.errors).toEqual([]);
+      // And the server goes on.
+      expect((await fetch(test.url)).status).toBe(200);
+    },
+  );
 
-  it.each(Object.entries(REFUSED))('that comes alone is answered 400 and the connection closed: %s', async (name, request) => {
-    const test = await start();
-    const client = await RawClient.open(test.port);
-    client.send(request);
-    if (ENGINE_REFUSES.test(name)) {
+  it.each(Object.entries(REFUSED))(
+    'that comes alone is answered 400 and the connection closed: %s',
+    async (name, request) => {
+      const test = await start();
+      const client = await RawClient.open(test.port);
+      client.send(request);
+      if (ENGINE_REFUSES.test(name)) {
+        await client.closed();
+        expect(client.rest).toMatch(/^$|^HTTP\/1\.1 400 /);
+        return;
+      }
+      const response = await client.response();
+      expect(response.status).toBe(400);
+      expect(response.header('connection')?.toLowerCase()).toBe('close');
+      expect(response.header('content-type')).toBe('text/plain; charset=utf-8');
+      expect(response.all('server')).toEqual(['offloop']);
+      expect(response.all('date')).toHaveLength(1);
       await client.closed();
-      expect(client.rest).toMatch(/^$|^HTTP\/1\.1 400 /);
-      return;
-    }
-    const response = await client.response();
-    expect(response.status).toBe(400);
-    expect(response.header('connection')?.toLowerCase()).toBe('close');
-    expect(response.header('content-type')).toBe('text/plain; charset=utf-8');
-    expect(response.all('server')).toEqual(['offloop']);
-    expect(response.all('date')).toHaveLength(1);
-    await client.closed();
-    expect(client.rest).toBe('');
-    expect(test.server.stats()).toMatchObject({ open: 0, answers: { '400': 1 } });
-  });
+      expect(client.rest).toBe('');
+      expect(test.server.stats()).toMatchObject({ open: 0, answers: { '400': 1 } });
+    },
+  );
 });
 
 describe('a refused request', () => {
@@ -140,7 +147,11 @@ describe('good requests that look like bad ones', () => {
     ['Transfer-Encoding: CHUNKED', head('Transfer-Encoding: CHUNKED'), '4\r\nabcd\r\n0\r\n\r\n'],
     ['Content-Length: 0004', head('Content-Length: 0004'), 'abcd'],
     ['a header that ends in content-length', head('X-Content-Length: 9', 'Content-Length: 4'), 'abcd'],
-    ['a Host in capitals with a port', 'POST /bad HTTP/1.1\r\nHost: EXAMPLE.org:65535\r\nContent-Length: 4\r\n\r\n', 'abcd'],
+    [
+      'a Host in capitals with a port',
+      'POST /bad HTTP/1.1\r\nHost: EXAMPLE.org:65535\r\nContent-Length: 4\r\n\r\n',
+      'abcd',
+    ],
     ['a Host with an underscore', 'POST /bad HTTP/1.1\r\nHost: my_host\r\nContent-Length: 4\r\n\r\n', 'abcd'],
   ])('are answered: %s', async (_, request, body) => {
     const test = await serve(MODULE, { dispatch: false });
@@ -153,7 +164,9 @@ describe('good requests that look like bad ones', () => {
 });
 
 describe('control characters', () => {
-  const CONTROLS = [...Array.from({ length: 32 }, (_, code) => code), 127].map((code) => String.fromCharCode(code));
+  const CONTROLS = [...Array.from({ length: 32 }, (_, code) => code), 127].map((code) =>
+    String.fromCharCode(code),
+  );
 
   /** Every place in a head where a character can stand, with `c` in it. */
   const places = (c: string): string[] => [
@@ -204,7 +217,11 @@ describe('control characters', () => {
       const bad = seen.filter((text) => /[\x00-\x08\x0a-\x1f\x7f]/.test(text));
       expect(bad).toEqual([]);
       // A tab is white space in a value, and nowhere else.
-      expect(seen.filter((text) => text.startsWith('/') || text.startsWith('?')).filter((text) => text.includes('\t'))).toEqual([]);
+      expect(
+        seen
+          .filter((text) => text.startsWith('/') || text.startsWith('?'))
+          .filter((text) => text.includes('\t')),
+      ).toEqual([]);
       for (const client of clients) client.socket.destroy();
     } finally {
       await test.stop();

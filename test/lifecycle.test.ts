@@ -10,7 +10,8 @@ import { RawClient } from './support/http-raw.js';
 import { fixture, serve, startServer, until, within } from './support/server.js';
 
 const SLOW = fixture('http/slow.mjs');
-const get = (path: string, file = ''): string => `GET ${path}?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`;
+const get = (path: string, file = ''): string =>
+  `GET ${path}?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`;
 const QUIET = { errorLogger: () => undefined, warnLogger: () => undefined };
 const HERE = { ip: '127.0.0.1', port: 0, ...QUIET };
 
@@ -54,12 +55,15 @@ describe('a server that starts', () => {
     expect(await listens(server.port)).toBe(false);
   });
 
-  it.each(['127.0.0.1', 'localhost', '0.0.0.0', ...(ipv6 ? ['::1', '::'] : [])])('on %s is reached by its url', async (ip) => {
-    const test = await serve((req) => ({ body: req.remoteAddr }), { dispatch: false, ip, port: 0 });
-    const response = await fetch(test.url);
-    expect(response.status).toBe(200);
-    expect(await response.text()).toMatch(/^(127\.0\.0\.1|::1|::ffff:127\.0\.0\.1|0000:.*)$/);
-  });
+  it.each(['127.0.0.1', 'localhost', '0.0.0.0', ...(ipv6 ? ['::1', '::'] : [])])(
+    'on %s is reached by its url',
+    async (ip) => {
+      const test = await serve((req) => ({ body: req.remoteAddr }), { dispatch: false, ip, port: 0 });
+      const response = await fetch(test.url);
+      expect(response.status).toBe(200);
+      expect(await response.text()).toMatch(/^(127\.0\.0\.1|::1|::ffff:127\.0\.0\.1|0000:.*)$/);
+    },
+  );
 
   it('on one address is not reached by another', async () => {
     const test = await serve(() => ({ body: 'x' }), { dispatch: false, ip: '127.0.0.1' });
@@ -79,7 +83,9 @@ describe('a server that starts', () => {
     await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void other.close());
     const { port } = other.address() as { port: number };
-    const error = await runServer(() => undefined, { ...HERE, port, dispatch: false }).catch((e: unknown) => e);
+    const error = await runServer(() => undefined, { ...HERE, port, dispatch: false }).catch(
+      (e: unknown) => e,
+    );
     expect(error).toMatchObject({ code: 'EADDRINUSE', name: 'OffloopError' });
     expect(String(error)).toContain(`127.0.0.1 port ${port}`);
     expect(String(error)).toContain('port: 0');
@@ -95,7 +101,9 @@ describe('a server that starts', () => {
       [(): undefined => undefined, { dispatch: false }],
       [SLOW, {}],
     ] as const) {
-      await expect(runServer(handler, { ...HERE, ...options, port })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+      await expect(runServer(handler, { ...HERE, ...options, port })).rejects.toMatchObject({
+        code: 'EADDRINUSE',
+      });
     }
     for (let i = 0; i < 20; i++) expect(await (await fetch(`${first.url}/${i}`)).text()).toBe(`first /${i}`);
     // With connections of clients still open: the port is free again at once all the same.
@@ -105,7 +113,9 @@ describe('a server that starts', () => {
   });
 
   it('is refused an address this machine does not have', async () => {
-    await expect(runServer(() => undefined, { ...HERE, ip: '203.0.113.1', dispatch: false })).rejects.toMatchObject({
+    await expect(
+      runServer(() => undefined, { ...HERE, ip: '203.0.113.1', dispatch: false }),
+    ).rejects.toMatchObject({
       code: 'EADDRNOTAVAIL',
     });
   });
@@ -128,18 +138,24 @@ describe('a server on a Unix domain socket', () => {
     }
   };
 
-  it.each([true, false])('serves, says so, and takes its socket away when it stops (dispatch: %s)', async (dispatch) => {
-    const unix = fresh();
-    const server = await runServer(SLOW, { unix, dispatch, ...QUIET });
-    expect([server.port, server.url]).toEqual([0, `unix:${unix}`]);
-    expect(await over(unix)).toBe('fast /x');
-    expect(await server.stop()).toBe(true);
-    expect(existsSync(unix)).toBe(false);
-  });
+  it.each([true, false])(
+    'serves, says so, and takes its socket away when it stops (dispatch: %s)',
+    async (dispatch) => {
+      const unix = fresh();
+      const server = await runServer(SLOW, { unix, dispatch, ...QUIET });
+      expect([server.port, server.url]).toEqual([0, `unix:${unix}`]);
+      expect(await over(unix)).toBe('fast /x');
+      expect(await server.stop()).toBe(true);
+      expect(existsSync(unix)).toBe(false);
+    },
+  );
 
   it('sees no address of its peers', async () => {
     const unix = fresh();
-    await serve((req) => ({ body: JSON.stringify([req.remoteAddr, req.serverName, req.serverPort]) }), { unix, dispatch: false });
+    await serve((req) => ({ body: JSON.stringify([req.remoteAddr, req.serverName, req.serverPort]) }), {
+      unix,
+      dispatch: false,
+    });
     expect(JSON.parse(await over(unix))).toEqual(['', 'h', 80]);
   });
 
@@ -158,7 +174,9 @@ describe('a server on a Unix domain socket', () => {
   it('is refused the path of another server, which goes on', async () => {
     const unix = fresh();
     await serve(() => ({ body: 'first' }), { unix, dispatch: false });
-    const error = await runServer(() => undefined, { unix, dispatch: false, ...QUIET }).catch((e: unknown) => e);
+    const error = await runServer(() => undefined, { unix, dispatch: false, ...QUIET }).catch(
+      (e: unknown) => e,
+    );
     expect(error).toMatchObject({ code: 'EADDRINUSE' });
     expect(String(error)).toContain(unix);
     expect(await over(unix)).toBe('first');
@@ -167,11 +185,15 @@ describe('a server on a Unix domain socket', () => {
   it('is refused the path of a file, which is left as it is', async () => {
     const unix = fresh();
     writeFileSync(unix, 'precious');
-    await expect(runServer(() => undefined, { unix, dispatch: false, ...QUIET })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+    await expect(runServer(() => undefined, { unix, dispatch: false, ...QUIET })).rejects.toMatchObject({
+      code: 'EADDRINUSE',
+    });
     expect(readFileSync(unix, 'utf8')).toBe('precious');
     const link = fresh();
     symlinkSync(unix, link);
-    await expect(runServer(() => undefined, { unix: link, dispatch: false, ...QUIET })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+    await expect(runServer(() => undefined, { unix: link, dispatch: false, ...QUIET })).rejects.toMatchObject(
+      { code: 'EADDRINUSE' },
+    );
     expect(readFileSync(unix, 'utf8')).toBe('precious');
   });
 
@@ -184,7 +206,9 @@ describe('a server on a Unix domain socket', () => {
 
   it('takes over the socket of a server that was killed', async () => {
     const unix = fresh();
-    const child = spawn(process.execPath, [fixture('http/child.mjs'), 'unixForEver', unix], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [fixture('http/child.mjs'), 'unixForEver', unix], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await until(() => listens(unix), 'the child listens');
     child.kill('SIGKILL');
     await new Promise((resolve) => child.once('exit', resolve));
@@ -220,7 +244,9 @@ describe('a server that stops', () => {
     expect(server.status).toBe('stopped');
     expect(await server.stop()).toBe(false);
     await server.join();
-    await expect(server.mount(() => undefined, { dispatch: false })).rejects.toMatchObject({ code: 'OFFLOOP_STOPPED' });
+    await expect(server.mount(() => undefined, { dispatch: false })).rejects.toMatchObject({
+      code: 'OFFLOOP_STOPPED',
+    });
   });
 
   it('waits for what runs and what waits in its pool, and these answers close their connections', async () => {
@@ -253,30 +279,36 @@ describe('a server that stops', () => {
     const stopped = test.server.stop();
     writeFileSync(release, '');
     const response = await client.response();
-    expect([response.body.toString(), response.header('connection')?.toLowerCase()]).toEqual(['waited', 'close']);
+    expect([response.body.toString(), response.header('connection')?.toLowerCase()]).toEqual([
+      'waited',
+      'close',
+    ]);
     await client.closed();
     expect(await stopped).toBe(true);
   });
 
-  it.each([true, false])('refuses requests on connections that are still open, with a text and an event of their own (dispatch: %s)', async (dispatch) => {
-    const release = fresh();
-    const test = await serve(SLOW, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
-    const idle = await RawClient.open(test.port);
-    expect((await idle.ask('GET', '/fast')).status).toBe(200);
-    const busy = await RawClient.open(test.port);
-    busy.send(get('/until', release));
-    await until(() => test.server.stats().open === 1, 'a request is open');
-    const stopped = test.server.stop();
-    const refused = await idle.ask('GET', '/fast');
-    expect([refused.status, refused.body.toString()]).toEqual([503, 'Server is shutting down']);
-    expect(refused.header('connection')?.toLowerCase()).toBe('close');
-    await idle.closed();
-    writeFileSync(release, '');
-    expect((await busy.response()).status).toBe(200);
-    await stopped;
-    expect(test.events).toContain('httpkit.server.status.503.stopping');
-    expect(test.events).not.toContain('httpkit.server.status.503');
-  });
+  it.each([true, false])(
+    'refuses requests on connections that are still open, with a text and an event of their own (dispatch: %s)',
+    async (dispatch) => {
+      const release = fresh();
+      const test = await serve(SLOW, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
+      const idle = await RawClient.open(test.port);
+      expect((await idle.ask('GET', '/fast')).status).toBe(200);
+      const busy = await RawClient.open(test.port);
+      busy.send(get('/until', release));
+      await until(() => test.server.stats().open === 1, 'a request is open');
+      const stopped = test.server.stop();
+      const refused = await idle.ask('GET', '/fast');
+      expect([refused.status, refused.body.toString()]).toEqual([503, 'Server is shutting down']);
+      expect(refused.header('connection')?.toLowerCase()).toBe('close');
+      await idle.closed();
+      writeFileSync(release, '');
+      expect((await busy.response()).status).toBe(200);
+      await stopped;
+      expect(test.events).toContain('httpkit.server.status.503.stopping');
+      expect(test.events).not.toContain('httpkit.server.status.503');
+    },
+  );
 
   it.each([true, false])('cuts what is left when its time is over (dispatch: %s)', async (dispatch) => {
     const file = fresh();
@@ -377,7 +409,9 @@ describe('a program that runs a server', () => {
 
   /** Run the fixture to its end. It is killed when it does not end. */
   async function program(...args: string[]): Promise<Ended> {
-    const child = spawn(process.execPath, [fixture('http/child.mjs'), ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [fixture('http/child.mjs'), ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     onTestFinished(() => void child.kill('SIGKILL'));
     let out = '';
     let errors = '';
@@ -391,11 +425,14 @@ describe('a program that runs a server', () => {
     return { code, out: out.trim().split('\n'), errors };
   }
 
-  it.each(['pooled', 'inline'])('%s and stops it ends by itself, with code 0 and no port left', async (way) => {
-    const { code, out, errors } = await program(way);
-    expect([out[0], out[2], code, errors]).toEqual(['200', 'true', 0, '']);
-    expect(await listens(Number(out[1]?.split(' ')[1]))).toBe(false);
-  });
+  it.each(['pooled', 'inline'])(
+    '%s and stops it ends by itself, with code 0 and no port left',
+    async (way) => {
+      const { code, out, errors } = await program(way);
+      expect([out[0], out[2], code, errors]).toEqual(['200', 'true', 0, '']);
+      expect(await listens(Number(out[1]?.split(' ')[1]))).toBe(false);
+    },
+  );
 
   it('on a pool of its own, shared, ends by itself when it has closed the pool', async () => {
     expect(await program('shared')).toEqual({ code: 0, out: ['200', '200', 'true', 'true'], errors: '' });
@@ -416,7 +453,11 @@ describe('a program that runs a server', () => {
   });
 
   it('that cannot start ends by itself: its module, its port or its options are bad', async () => {
-    expect(await program('badModule')).toEqual({ code: 0, out: ['this module cannot be loaded'], errors: '' });
+    expect(await program('badModule')).toEqual({
+      code: 0,
+      out: ['this module cannot be loaded'],
+      errors: '',
+    });
     expect(await program('badPort')).toEqual({ code: 0, out: ['EADDRINUSE', 'EADDRINUSE'], errors: '' });
     expect(await program('badOption')).toEqual({ code: 0, out: ['OFFLOOP_BAD_OPTION'], errors: '' });
   });
@@ -427,9 +468,10 @@ describe.each([true, false])('two thousand connections at the same time (dispatc
     const test = await startServer(SLOW, { dispatch, ...(dispatch ? { nMax: 2, queueSize: 5000 } : {}) });
     const clients: RawClient[] = [];
     try {
-      for (let i = 0; i < 2000; i += 200) clients.push(...(await Promise.all(Array.from({ length: 200 }, () => RawClient.open(test.port)))));
+      for (let i = 0; i < 2000; i += 200)
+        clients.push(...(await Promise.all(Array.from({ length: 200 }, () => RawClient.open(test.port)))));
       for (let round = 0; round < 2; round++) {
-        clients.forEach((client, i) => client.send(get(`/${round}/${i}`)));
+        for (const [i, client] of clients.entries()) client.send(get(`/${round}/${i}`));
         for (const [i, client] of clients.entries()) {
           expect((await client.response()).body.toString()).toBe(`fast /${round}/${i}`);
         }

@@ -121,7 +121,7 @@ describe('process.exit() in a handler', () => {
 });
 
 describe('an exception in a timer', () => {
-  it('costs the one pending request a 500 at once', async () => {
+  it('costs a pending request that never finishes a 500', async () => {
     const test = await serve(WORK, { nMin: 1, nMax: 1 });
     const reply = await ask(test.url, { stray: 5, never: 1 });
     expect(reply.status).toBe(500);
@@ -131,6 +131,17 @@ describe('an exception in a timer', () => {
     expect(line?.error).toBeInstanceOf(RangeError);
     expect((await ask(test.url)).status).toBe(200);
     await backToSize(test, 1);
+  });
+
+  it('lets a request finish that is the only one pending', async () => {
+    const test = await serve(WORK, { nMin: 1, nMax: 1 });
+    const free = gate();
+    const held = ask(test.url, { stray: 5, hold: free.path });
+    await until(() => poolOf(test.server).crashed === 1, 'the exception was heard of');
+    free.open();
+    expect(await statuses([held])).toEqual([200]);
+    await backToSize(test, 1);
+    expect(poolOf(test.server).crashed).toBe(1);
   });
 
   it('lets the others that are pending finish', async () => {
@@ -149,7 +160,13 @@ describe('an exception in a timer', () => {
 
   it('counts as one crash of the worker, however many follow', async () => {
     const test = await serve(WORK, { nMin: 1, nMax: 1 });
-    const guilty = [1, 2, 3].map((ms) => ask(test.url, { stray: 20 + ms, never: 1 }));
+    const throws = gate();
+    const guilty = [1, 2, 3].map((id) => ask(test.url, { id, strayWhen: throws.path, never: 1 }));
+    await until(() => poolOf(test.server).pending === 3, 'all are pending in the one worker');
+    throws.open();
+    const heard = (): number =>
+      test.errors.filter((line) => line.message.includes('uncaught exception')).length;
+    await until(() => heard() === 3, 'all three exceptions were heard of');
     expect(await statuses(guilty)).toEqual([500, 500, 500]);
     await backToSize(test, 1);
     expect(poolOf(test.server).crashed).toBe(1);

@@ -57,7 +57,14 @@ describe('the router', () => {
   });
 
   it('takes /a and /a/ for the same mount', () => {
-    expect(['/', '//', '/a', '/a/', '/a//', '/a/b/'].map(contextOf)).toEqual(['', '', '/a', '/a', '/a', '/a/b']);
+    expect(['/', '//', '/a', '/a/', '/a//', '/a/b/'].map(contextOf)).toEqual([
+      '',
+      '',
+      '/a',
+      '/a',
+      '/a',
+      '/a/b',
+    ]);
     const router = new Router();
     router.set(undefined, '/a', mount('first'));
     router.set(undefined, '/a/', mount('second'));
@@ -152,7 +159,8 @@ describe.each(WAYS)('a server with mounts of $way', ({ dispatch }) => {
     const load = Promise.all(
       Array.from({ length: 4 }, async () => {
         const client = await RawClient.open(test.port);
-        while (swapping) answers.push(JSON.parse((await client.ask('GET', '/')).body.toString()).name as string);
+        while (swapping)
+          answers.push(JSON.parse((await client.ask('GET', '/')).body.toString()).name as string);
       }),
     );
     for (let i = 1; i <= 5; i++) {
@@ -181,8 +189,12 @@ describe.each(WAYS)('a server with mounts of $way', ({ dispatch }) => {
 
   it('keeps what was mounted when a new handler cannot be loaded', async () => {
     const test = await serve(named('good'), { dispatch, ...pool });
-    await expect(test.server.mount(fixture('http/child-throws.mjs'), { dispatch })).rejects.toThrow('cannot be loaded');
-    await expect(test.server.mount(fixture('http/none.mjs'), { dispatch })).rejects.toMatchObject({ code: 'OFFLOOP_MODULE_NOT_FOUND' });
+    await expect(test.server.mount(fixture('http/child-throws.mjs'), { dispatch })).rejects.toThrow(
+      'cannot be loaded',
+    );
+    await expect(test.server.mount(fixture('http/none.mjs'), { dispatch })).rejects.toMatchObject({
+      code: 'OFFLOOP_MODULE_NOT_FOUND',
+    });
     expect(await (await fetch(test.url)).json()).toMatchObject({ name: 'good' });
   });
 });

@@ -14,7 +14,8 @@ const page = (req) => {
     ? { headers: { 'cache-control': 'no-cache' }, body: file(here(`page/${name}`)) }
     : null;
 };
-const threads = Math.max(2, availableParallelism());
+// At most 64, so that a hundred requests are too many anywhere.
+const threads = Math.min(Math.max(2, availableParallelism()), 64);
 
 const server = await runServer(page, {
   ip: '127.0.0.1',
@@ -73,8 +74,9 @@ await server.mount(stats, { path: '/stats', dispatch: false });
 const inRange = (value, max) => Number.isInteger(value) && value >= 0 && value <= max;
 const control = async (req) => {
   if (req.method !== 'POST') return { status: 405, headers: { allow: 'POST' } };
-  const { fire, keepOpen, where } = await req.json();
+  const { fire, keepOpen, where } = Object(await req.json());
   const good =
+    (fire !== undefined || keepOpen !== undefined || where !== undefined) &&
     (fire === undefined || inRange(fire, 100)) &&
     (keepOpen === undefined || inRange(keepOpen, 64)) &&
     (where === undefined || where === 'pool' || where === 'inline');

@@ -24,7 +24,16 @@ export function isThenable<T>(value: unknown): value is PromiseLike<T> {
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */
 export function answerTo(error: unknown, req: RingRequest): Answer | null {
-  return error instanceof BadRequestError ? encodeText(400, 'Bad Request', req.isHead) : null;
+  return isBadRequest(error) ? encodeText(400, 'Bad Request', req.isHead) : null;
+}
+
+/** Never throws: what a handler throws may be a proxy that refuses to be looked at. */
+function isBadRequest(error: unknown): boolean {
+  try {
+    return error instanceof BadRequestError;
+  } catch {
+    return false;
+  }
 }
 
 /** The reason of `req.signal` when the client is gone. */

@@ -71,8 +71,8 @@ export type HeaderValue = string | number | readonly (string | number)[] | null 
 export interface HttpResponse {
   /** 200 to 599. Default 200. */
   status?: number;
-  /** An array makes one line each; null leaves the header out. Numbers are written as strings. */
-  headers?: Record<string, HeaderValue>;
+  /** A record, a `Headers` or a `Map`. An array makes one line each; null leaves the header out. Numbers are written as strings. */
+  headers?: Record<string, HeaderValue> | Iterable<readonly [string, HeaderValue]>;
   body?: Body | undefined;
 }
 

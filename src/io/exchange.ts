@@ -1,4 +1,4 @@
-import { REFUSALS, type Refusal } from '../errors.js';
+import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
   type Accepted,
   ASK_ADDRESS,
@@ -184,6 +184,10 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   fail(error: unknown): void {
     if (this.over || this.answeredYet) return;
+    if (isStopped(error)) {
+      this.refuse(REFUSALS.stopping);
+      return;
+    }
     this.host.failed(`${this.method} ${this.path}`, error);
     this.refuse(REFUSALS.failed);
   }
@@ -216,6 +220,20 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (payload === null || typeof payload === 'number') this.hook();
     if (this.paused) this.host.forget(this);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
+    if (close && this.corked) {
+      // Not in this turn, for the reason given at `refuseLater`. The bytes of an inline handler may change by then.
+      this.hook();
+      this.corked = false;
+      const kept = payload instanceof Uint8Array ? payload.slice() : payload;
+      setImmediate(() => {
+        if (!this.over) this.put(status, head, kept, flags, true);
+      });
+      return;
+    }
+    this.put(status, head, payload, flags, close);
+  }
+
+  private put(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     if (close && (payload === null || (typeof payload === 'number' && payload > 0))) {
       this.closeBehind(status, head, payload, flags);
     } else if (this.corked) {
@@ -328,4 +346,13 @@ export class Exchange implements Invocation, Gated, BodySink {
 export function remoteAddress(res: EngineResponse): string {
   const bytes = Buffer.from(res.getRemoteAddressAsText());
   return bytes.toString('latin1');
+}
+
+/** Never throws: what a handler throws may be a proxy that refuses to be looked at. */
+function isStopped(error: unknown): boolean {
+  try {
+    return error instanceof OffloopError && error.code === 'OFFLOOP_STOPPED';
+  } catch {
+    return false;
+  }
 }

@@ -1,5 +1,5 @@
 /** uWebSockets.js behind the engine interface: the only file that touches the native package. */
-import { lstatSync, rmSync } from 'node:fs';
+import { lstatSync, rmSync, type Stats } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { OffloopError } from '../errors.js';
 import type { Address, Engine, Listener, OnRequest } from './engine.js';
@@ -26,13 +26,14 @@ async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): P
     app.close();
     throw await whyNot(address);
   }
+  const bound = address.kind === 'unix' ? lstatSync(address.path, { throwIfNoEntry: false }) : undefined;
   let listening = true;
   let open = true;
   const stopListening = (): void => {
     if (!listening) return;
     listening = false;
     uws.us_listen_socket_close(socket);
-    if (address.kind === 'unix') rmSync(address.path, { force: true });
+    if (address.kind === 'unix' && isStill(address.path, bound)) rmSync(address.path, { force: true });
   };
   return {
     port: address.kind === 'unix' ? 0 : uws.us_socket_local_port(socket),
@@ -78,6 +79,12 @@ const ADVICE: Record<string, string> = {
   EADDRNOTAVAIL: 'this machine has no such address: check ip',
   ENOENT: 'the folder does not exist',
 };
+
+/** Whether the socket file is ours: a successor may have put its own in the place. */
+function isStill(path: string, bound: Stats | undefined): boolean {
+  const now = lstatSync(path, { throwIfNoEntry: false });
+  return now !== undefined && bound !== undefined && now.ino === bound.ino && now.dev === bound.dev;
+}
 
 /** The engine only says no. Node's own listen, tried in its place, knows why. */
 async function whyNot(address: Address): Promise<OffloopError> {

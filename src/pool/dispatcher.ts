@@ -109,13 +109,12 @@ export class PoolDispatcher implements Dispatcher {
     if (this.closed) return;
     const now = performance.now();
     if (now - this.refusedAt > OVERLOAD_GAP) {
-      this.threads.overloaded(
-        'failed to submit task to executor service',
-        new OffloopError(
-          'OFFLOOP_OVERLOADED',
-          `all ${this.limits.nMax} threads are busy and the queue of ${this.limits.queueSize} is full`,
-        ),
-      );
+      const { nMax, queueSize } = this.limits;
+      const message = `all ${nMax} threads are busy and the queue of ${queueSize} is full`;
+      const error = new OffloopError('OFFLOOP_OVERLOADED', message);
+      // Where we noticed is of no interest.
+      error.stack = `${error.name}: ${message}`;
+      this.threads.overloaded('failed to submit task to executor service', error);
       this.refusedInARow = 0;
       this.watchOverload();
     }

@@ -18,6 +18,7 @@ export class ServiceTimes {
   private readonly async: number[] = [];
   /** Exponential mean over all targets, for Retry-After. */
   mean = 0;
+  private sampled = false;
 
   /** What to expect of the next invocation: the decaying worst. A target never seen travels alone. */
   expected(target: number): number {
@@ -35,6 +36,8 @@ export class ServiceTimes {
     else if (async > 0) this.async[target] = async - 1;
     const faded = (this.worst[target] ?? 0) * DECAY;
     this.worst[target] = Math.max(micros, faded);
-    this.mean += (micros - this.mean) * 0.05;
+    // The first sample counts in full: a server just started knows no better.
+    this.mean += (micros - this.mean) * (this.sampled ? 0.05 : 1);
+    this.sampled = true;
   }
 }

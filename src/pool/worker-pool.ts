@@ -475,6 +475,7 @@ export class WorkerPool implements AsyncDisposable {
 
   /** Piscina lost a thread that had no task yet: whichever life still waits for a thread will not get that one. */
   private diedUnborn(error: unknown): void {
+    if (this.closing !== undefined) return;
     for (const life of this.lives.values()) {
       if (life.worker.state === 'starting' && life.failure === undefined) {
         this.killWith(life, error);

@@ -102,7 +102,8 @@ export class RawClient {
     const reason = first.split(' ').slice(2).join(' ');
     const all = (name: string): string[] =>
       lines.filter(([n]) => n.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
-    const length = toHead || status === 204 || status === 304 || status < 200 ? 0 : Number(all('content-length')[0] ?? 0);
+    const length =
+      toHead || status === 204 || status === 304 || status < 200 ? 0 : Number(all('content-length')[0] ?? 0);
     const from = end + 4;
     await this.waitFor((buffer) => (buffer.length >= from + length ? true : undefined));
     const body = Buffer.from(this.buffer.subarray(from, from + length));
@@ -115,7 +116,9 @@ export class RawClient {
       const found = look(this.gather());
       if (found !== undefined) return found;
       if (this.ended !== undefined) {
-        throw new Error(`the connection was closed (${this.ended}) behind ${JSON.stringify(this.rest.slice(0, 300))}`);
+        throw new Error(
+          `the connection was closed (${this.ended}) behind ${JSON.stringify(this.rest.slice(0, 300))}`,
+        );
       }
       await this.something();
     }

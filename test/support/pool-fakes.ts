@@ -1,16 +1,16 @@
 /** A pool without threads: workers whose other end the test holds, and invocations that note what becomes of them. */
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { onTestFinished } from 'vitest';
+import { fromErrorRecord } from '../../src/errors.js';
+import { OutboxWriter } from '../../src/outbox.js';
 import { type DispatcherLimits, PoolDispatcher, type Threads } from '../../src/pool/dispatcher.js';
 import { Worker } from '../../src/pool/worker.js';
 import {
-  type AnswerItem,
   BATCH_FIELDS,
   type ErrorRecord,
   type Invocation,
   type Notice,
   type Payload,
-  STATUS_FAILED,
   STATUS_PENDING,
 } from '../../src/protocol.js';
 
@@ -49,6 +49,7 @@ export interface Given {
 export class FakeWorker {
   readonly worker: Worker;
   private readonly port: MessagePort;
+  private readonly outbox: OutboxWriter;
   readonly cancels: number[] = [];
 
   constructor(
@@ -59,6 +60,7 @@ export class FakeWorker {
     this.port = port2;
     this.worker = new Worker(name, port1);
     this.worker.state = 'ready';
+    this.outbox = new OutboxWriter(this.worker.outboxMemory);
     onTestFinished(() => port1.close());
   }
 
@@ -94,16 +96,29 @@ export class FakeWorker {
   }
 
   answer(given: Given, micros = 10): void {
-    this.say(given.seq, 200, given.name, micros);
+    this.write(given, micros);
+    this.dispatcher().collect(this.worker);
   }
   pending(given: Given, micros = 10): void {
-    this.say(given.seq, STATUS_PENDING, null, micros);
+    this.put(given.seq, STATUS_PENDING, null, micros);
+    this.dispatcher().collect(this.worker);
   }
   fail(given: Given, error: ErrorRecord, micros = 10): void {
-    this.say(given.seq, STATUS_FAILED, error, micros);
+    this.dispatcher().failed(this.worker, given.seq, fromErrorRecord(error), micros);
   }
-  private say(seq: number, status: number, payload: AnswerItem, micros: number): void {
-    this.dispatcher().answered(this.worker, [seq, status, '', payload, 0, micros]);
+  /** Leave an answer in the outbox and tell nobody: the thread has gone on to its next handler. */
+  write(given: Given, micros = 10): void {
+    this.put(given.seq, 200, given.name, micros);
+  }
+  /** An answer that does not fit the outbox. */
+  answerOverLane(given: Given, payload: Payload, micros = 10): void {
+    this.dispatcher().answered(this.worker, given.seq, 200, '', payload, 0, micros);
+  }
+  pendingOverLane(given: Given, micros = 10): void {
+    this.dispatcher().answered(this.worker, given.seq, STATUS_PENDING, '', null, 0, micros);
+  }
+  private put(seq: number, status: number, payload: Payload, micros: number): void {
+    if (!this.outbox.write(seq, status, '', payload, 0, micros)) throw new Error('the outbox is full');
   }
 
   /** Start and answer everything given. */
@@ -143,6 +158,17 @@ export class FakePool implements Threads {
     this.workers.push(fake);
     this.ready.push(fake.worker);
     return fake;
+  }
+
+  /** Let the dispatcher see a target return a promise that has to wait. */
+  learnAsync(target: number): void {
+    this.send(target, 'learning');
+    const taker = this.workers.find((fake) => fake.worker.given > 0);
+    const given = taker?.batches()[0]?.[0];
+    if (taker === undefined || given === undefined) throw new Error('nobody is free');
+    taker.start(given);
+    taker.pending(given);
+    taker.answer(given);
   }
 
   /** The worker at this index; the test made it. */

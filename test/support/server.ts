@@ -21,7 +21,10 @@ export interface TestServer {
 }
 
 /** Start a server. The caller stops it, in `afterAll`; inside one test use {@link serve}. */
-export async function startServer(handler: string | URL | InlineHandler, options: ServerOptions = {}): Promise<TestServer> {
+export async function startServer(
+  handler: string | URL | InlineHandler,
+  options: ServerOptions = {},
+): Promise<TestServer> {
   const errors: Logged[] = [];
   const warnings: Logged[] = [];
   const events: string[] = [];
@@ -41,7 +44,10 @@ export async function startServer(handler: string | URL | InlineHandler, options
 }
 
 /** Start a server that is stopped when the running test ends. */
-export async function serve(handler: string | URL | InlineHandler, options: ServerOptions = {}): Promise<TestServer> {
+export async function serve(
+  handler: string | URL | InlineHandler,
+  options: ServerOptions = {},
+): Promise<TestServer> {
   const started = await startServer(handler, options);
   onTestFinished(started.stop);
   return started;

@@ -86,8 +86,6 @@ function show({ server: { pool }, load, coresBusy, cores }) {
 
   $('queued').textContent = pool.queued;
   $('queue-size').textContent = pool.queueSize;
-  $('queue').setAttribute('aria-valuemax', pool.queueSize);
-  $('queue').setAttribute('aria-valuenow', pool.queued);
   $('queue').classList.toggle('full', full);
   $('queue-fill').style.width = `${(100 * pool.queued) / pool.queueSize}%`;
   $('queue-max').style.left = `calc(${(100 * pool.queuedMax) / pool.queueSize}% - 2px)`;
@@ -102,7 +100,7 @@ function show({ server: { pool }, load, coresBusy, cores }) {
   if (load.retryAfter !== null) {
     $('explain').innerHTML =
       `All ${pool.nMax} workers were busy and all ${pool.queueSize} places in the queue taken, so the next request was ` +
-      `refused at once: <b>503</b> with <code>Retry-After: ${load.retryAfter}</code>, computed from the backlog. Nobody ` +
+      `refused at once: <b class="strong">503</b> with <code>Retry-After: ${load.retryAfter}</code>, computed from the backlog. Nobody ` +
       'waits for an answer that would come too late, and memory stays bounded.';
   }
   tell(pool, load, full);
@@ -146,7 +144,7 @@ function tell(pool, load, full) {
     mood = 'bad';
     text =
       'The work runs inline, on the I/O thread, which owns every socket. While it counts primes nothing else is ' +
-      'answered: no ping, no new connection, and this page’s own numbers come late. The workers have nothing to do.';
+      'answered: no ping, no new connection, and this page’s own numbers come late. The workers could have done it.';
   } else if (pool.busy === pool.workers.length && pool.busy > 0 && load.open > 0) {
     mood = 'good';
     text = `All ${pool.busy} workers are counting primes. The I/O thread is not: the inline ping is answered in between, at once. `;
@@ -196,4 +194,4 @@ function draw() {
 setInterval(draw, 125);
 addEventListener('resize', draw);
 draw();
-poll();
+void poll();
