@@ -17,26 +17,42 @@ const WRITTEN = 0;
 const READ = 1;
 const POSITIONS = 8;
 
-/** Int32 fields in front of a record: seq, status, flags, micros, kind, length of the head, length of the payload. */
-const FIELDS = 7;
+/**
+ * Int32 fields in front of a record: seq, status, flags, micros, kind, number of the head, bytes of the head, bytes of
+ * the payload.
+ */
+const FIELDS = 8;
 const FIELD_BYTES = FIELDS * 4;
 
-/** What the payload is; SKIP marks the unused end of the ring. */
-const KIND = { null: 0, number: 1, string: 2, bytes: 3, skip: 4 } as const;
+/** What the payload is; `ascii` is a string of which each character is a byte; `skip` marks the unused end of the ring. */
+const KIND = { null: 0, number: 1, string: 2, bytes: 3, skip: 4, ascii: 5 } as const;
+
+/**
+ * A worker gives the same few heads again and again. Each of the first so many is numbered, from 1 on, and its text sent
+ * only the first time; if it is no longer than this.
+ */
+const NUMBERED = 256;
+const NUMBERED_LENGTH = 256;
 
 const MOST_NUMBER = 2 ** 31 - 1;
 
 const align = (bytes: number): number => (bytes + 3) & ~3;
 
+/** What `toString` comes down to, without its way of finding out: half of the price for strings of this size. */
+type SlicingBuffer = Buffer & {
+  latin1Slice(start: number, end: number): string;
+  utf8Slice(start: number, end: number): string;
+};
+
 class Outbox {
   protected readonly positions: Int32Array;
   protected readonly fields: Int32Array;
-  protected readonly bytes: Buffer;
+  protected readonly bytes: SlicingBuffer;
 
   constructor(memory: SharedArrayBuffer) {
     this.positions = new Int32Array(memory, 0, 2);
     this.fields = new Int32Array(memory, POSITIONS, CAPACITY / 4);
-    this.bytes = Buffer.from(memory, POSITIONS, CAPACITY);
+    this.bytes = Buffer.from(memory, POSITIONS, CAPACITY) as unknown as SlicingBuffer;
   }
 }
 
@@ -46,6 +62,7 @@ export function createOutbox(): SharedArrayBuffer {
 
 export class OutboxWriter extends Outbox {
   private written = 0;
+  private readonly numbers = new Map<string, number>();
 
   /** Write an answer. Returns false when there is no room for it, or it is too large: it must take the lane then. */
   write(seq: number, status: number, head: string, payload: Payload, flags: number, micros: number): boolean {
@@ -73,12 +90,20 @@ export class OutboxWriter extends Outbox {
     }
     const { fields, bytes } = this;
     const from = at + FIELD_BYTES;
-    const headLength = bytes.write(head, from, 'utf8');
+    let number = this.numbers.get(head) ?? 0;
+    let headLength = 0;
+    if (number === 0) {
+      headLength = bytes.write(head, from, 'utf8');
+      if (this.numbers.size < NUMBERED && head.length <= NUMBERED_LENGTH) {
+        number = this.numbers.size + 1;
+        this.numbers.set(head, number);
+      }
+    }
     let kind: number = KIND.null;
     let payloadLength = 0;
     if (typeof payload === 'string') {
-      kind = KIND.string;
       payloadLength = bytes.write(payload, from + headLength, 'utf8');
+      kind = payloadLength === payload.length ? KIND.ascii : KIND.string;
     } else if (typeof payload === 'number') {
       kind = KIND.number;
       payloadLength = payload;
@@ -93,8 +118,9 @@ export class OutboxWriter extends Outbox {
     fields[i + 2] = flags;
     fields[i + 3] = micros;
     fields[i + 4] = kind;
-    fields[i + 5] = headLength;
-    fields[i + 6] = payloadLength;
+    fields[i + 5] = number;
+    fields[i + 6] = headLength;
+    fields[i + 7] = payloadLength;
     const length = FIELD_BYTES + headLength + (kind === KIND.number ? 0 : payloadLength);
     this.written = (this.written + align(length)) | 0;
     // Publishes everything above.
@@ -115,6 +141,8 @@ export type OnAnswer = (
 
 export class OutboxReader extends Outbox {
   private read = 0;
+  /** Texts of the heads that have a number. */
+  private readonly heads: string[] = [];
 
   /** Deliver what is there. Returns whether there was anything. */
   drain(deliver: OnAnswer): boolean {
@@ -134,13 +162,21 @@ export class OutboxReader extends Outbox {
       const status = fields[i + 1] as number;
       const flags = fields[i + 2] as number;
       const micros = fields[i + 3] as number;
-      const headLength = fields[i + 5] as number;
-      const payloadLength = fields[i + 6] as number;
+      const number = fields[i + 5] as number;
+      const headLength = fields[i + 6] as number;
+      const payloadLength = fields[i + 7] as number;
       const from = at + FIELD_BYTES;
       const end = from + headLength;
-      const head = headLength === 0 ? '' : bytes.toString('utf8', from, end);
+      let head = '';
+      if (headLength > 0) {
+        head = bytes.utf8Slice(from, end);
+        if (number > 0) this.heads[number] = head;
+      } else if (number > 0) {
+        head = this.heads[number] ?? '';
+      }
       let payload: Payload = null;
-      if (kind === KIND.string) payload = bytes.toString('utf8', end, end + payloadLength);
+      if (kind === KIND.ascii) payload = bytes.latin1Slice(end, end + payloadLength);
+      else if (kind === KIND.string) payload = bytes.utf8Slice(end, end + payloadLength);
       else if (kind === KIND.number) payload = payloadLength;
       else if (kind === KIND.bytes) payload = Uint8Array.from(bytes.subarray(end, end + payloadLength));
       const length = FIELD_BYTES + headLength + (kind === KIND.number ? 0 : payloadLength);
