@@ -146,10 +146,10 @@ export class OutboxReader extends Outbox {
 
   /** Deliver what is there. Returns whether there was anything. */
   drain(deliver: OnAnswer): boolean {
-    const written = Atomics.load(this.positions, WRITTEN);
-    if (written === this.read) return false;
     const { fields, bytes } = this;
-    while (this.read !== written) {
+    const from = this.read;
+    // Looked up each time: what is delivered may lead to another drain, and to more being written.
+    while (this.read !== Atomics.load(this.positions, WRITTEN)) {
       const at = this.read & (CAPACITY - 1);
       const tail = CAPACITY - at;
       const i = at >> 2;
@@ -165,11 +165,11 @@ export class OutboxReader extends Outbox {
       const number = fields[i + 5] as number;
       const headLength = fields[i + 6] as number;
       const payloadLength = fields[i + 7] as number;
-      const from = at + FIELD_BYTES;
-      const end = from + headLength;
+      const start = at + FIELD_BYTES;
+      const end = start + headLength;
       let head = '';
       if (headLength > 0) {
-        head = bytes.utf8Slice(from, end);
+        head = bytes.utf8Slice(start, end);
         if (number > 0) this.heads[number] = head;
       } else if (number > 0) {
         head = this.heads[number] ?? '';
@@ -185,6 +185,6 @@ export class OutboxReader extends Outbox {
       deliver(seq, status, head, payload, flags, micros);
     }
     Atomics.store(this.positions, READ, this.read);
-    return true;
+    return this.read !== from;
   }
 }

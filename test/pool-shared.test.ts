@@ -143,7 +143,7 @@ describe('closing a pool', () => {
     all.push(ask(url));
     await untilQueued(server, 1);
     await within(workerPool.close({ timeout: 20 }), 'the pool to close');
-    expect(tally(await Promise.all(all))).toEqual({ 500: 3 });
+    expect(tally(await Promise.all(all))).toEqual({ 503: 3 });
     expect(errors.map((line) => line.error)).toContainEqual(
       expect.objectContaining({ code: 'OFFLOOP_STOPPED' }),
     );

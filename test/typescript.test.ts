@@ -37,10 +37,10 @@ describe('a handler module in TypeScript', () => {
   });
 
   it('rejects runServer with the error of the source when it cannot be parsed', async () => {
-    const path = join(scratch(), 'broken.ts');
+    const path = join(scratch(), 'broken.mts');
     writeFileSync(path, 'export default (req: {) => 1;\n');
     const failure: unknown = await serve(path, { nMin: 1, nMax: 1 }).catch((error: unknown) => error);
-    expect(String(failure)).toMatch(/broken\.ts:1/);
+    expect(String(failure)).toMatch(/broken\.mts:1/);
   });
 
   it('runs inline with dispatch: false, in a plain Node', async () => {

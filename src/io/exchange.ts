@@ -184,12 +184,8 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   fail(error: unknown): void {
     if (this.over || this.answeredYet) return;
-    if (isStopped(error)) {
-      this.refuse(REFUSALS.stopping);
-      return;
-    }
     this.host.failed(`${this.method} ${this.path}`, error);
-    this.refuse(REFUSALS.failed);
+    this.refuse(isStopped(error) ? REFUSALS.stopping : REFUSALS.failed);
   }
 
   /** Answer in the server's own name. */
