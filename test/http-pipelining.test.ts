@@ -128,7 +128,7 @@ describe('an inline handler that answers at once', () => {
     other.send(get('/close') + get('/2'));
     await other.closed();
     expect(seen).toEqual(['/1', '/close']);
-    await until(() => test.server.stats().open === 0);
+    await until(() => test.server.stats().open === 0, 'nothing is open');
   });
 
   it('answers a request that closes the connection when nothing shares its packet', async () => {
