@@ -171,6 +171,48 @@ describe('an answer that is not for the outbox', () => {
   });
 });
 
+describe('a head that is given again', () => {
+  it('arrives as it is each time, among more different ones than anybody would remember', () => {
+    const { writer, reader } = outbox();
+    const next = random(5);
+    const heads = Array.from({ length: 700 }, (_, i) => `X-Number: ${i} é漢😀${'x'.repeat(i % 300)}`);
+    heads.push('', 'x', `${'x'.repeat(255)}y`, `${'x'.repeat(256)}y`, '漢'.repeat(256), '\ufeffx');
+    const written: OutboxRecord[] = [];
+    const got: OutboxRecord[] = [];
+    for (let seq = 0; seq < 20_000; seq++) {
+      // The first ones often, the others now and then.
+      const record = answer(seq, 'body', heads[next(next(2) === 0 ? 10 : heads.length)] ?? '');
+      while (!write(writer, record)) got.push(...drain(reader));
+      written.push(record);
+    }
+    got.push(...drain(reader));
+    expectSame(got, written);
+  });
+
+  it('arrives whole when the outbox was too full for it, or it too large, the first time', () => {
+    const { writer, reader } = outbox();
+    expect(write(writer, answer(1, bytes(LARGEST), 'X-Large: 1'))).toBe(false);
+    fill(writer, (seq) => answer(seq, bytes(seq < 100 ? 500 : 0)));
+    expect(write(writer, answer(2, null, 'X-Full: 1'))).toBe(false);
+    drain(reader);
+    const records = [
+      answer(3, null, 'X-Large: 1'),
+      answer(4, null, 'X-Full: 1'),
+      answer(5, null, 'X-Full: 1'),
+    ];
+    for (const record of records) expect(write(writer, record)).toBe(true);
+    expect(drain(reader)).toEqual(records);
+  });
+
+  it('is known to one worker and not taken for that of another', () => {
+    const [one, two] = [outbox(), outbox()];
+    for (const head of ['X-One: 1', 'X-One: 1']) write(one.writer, answer(1, null, head));
+    for (const head of ['X-Two: 2', 'X-Two: 2']) write(two.writer, answer(2, null, head));
+    expect(drain(one.reader).map((record) => record.head)).toEqual(['X-One: 1', 'X-One: 1']);
+    expect(drain(two.reader).map((record) => record.head)).toEqual(['X-Two: 2', 'X-Two: 2']);
+  });
+});
+
 describe('a full outbox', () => {
   it.each([0, 1, 3, 4, 100, 997, FITS])(
     'refuses answers of %i bytes until it is drained, and loses none',
@@ -354,6 +396,17 @@ describe('a delivery that throws', () => {
     expect(() => reader.drain(deliver)).toThrow('no');
     reader.drain(deliver);
     expect(got).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it('does not leave a full outbox full, even when it is that of the last answer', () => {
+    const { writer, reader } = outbox();
+    const last = fill(writer, (seq) => answer(seq)).length - 1;
+    const deliver = (seq: number): void => {
+      if (seq === last) throw new Error('no');
+    };
+    expect(() => reader.drain(deliver)).toThrow('no');
+    reader.drain(deliver);
+    expect(write(writer, answer(1))).toBe(true);
   });
 });
 

@@ -37,7 +37,7 @@ describe('a handler module in TypeScript', () => {
   });
 
   it('rejects runServer with the error of the source when it cannot be parsed', async () => {
-    const path = join(scratch(), 'broken.mts');
+    const path = join(scratch(), 'broken.ts');
     writeFileSync(path, 'export default (req: {) => 1;\n');
     const failure: unknown = await serve(path, { nMin: 1, nMax: 1 }).catch((error: unknown) => error);
     expect(String(failure)).toMatch(/broken\.m?ts:1/);

@@ -14,8 +14,8 @@ export async function loadModule(url: string): Promise<LoadedModule> {
   const exports = await importModule(url);
   return {
     handler: asHandler(exports['default'], url),
-    onWorkerStart: asHook(exports['onWorkerStart']),
-    onWorkerStop: asHook(exports['onWorkerStop']),
+    onWorkerStart: hook(exports, 'onWorkerStart'),
+    onWorkerStop: hook(exports, 'onWorkerStop'),
   };
 }
 
@@ -45,8 +45,11 @@ function hasFetch(exported: unknown): exported is FetchHandler {
   );
 }
 
-function asHook(exported: unknown): (() => unknown) | undefined {
-  return typeof exported === 'function' ? (exported as () => unknown) : undefined;
+/** A module compiled to CommonJS keeps its named exports one level down too. */
+function hook(exports: Record<string, unknown>, name: string): (() => unknown) | undefined {
+  const inner = exports['default'] as Record<string, unknown> | null | undefined;
+  const found = exports[name] ?? (typeof inner === 'object' ? inner?.[name] : undefined);
+  return typeof found === 'function' ? (found as () => unknown) : undefined;
 }
 
 async function importModule(url: string): Promise<Record<string, unknown>> {
@@ -74,8 +77,12 @@ let registered: Promise<void> | undefined;
 
 /** Let tsx, an optional peer, load TypeScript. Without it some other loader may have been set up by the user. */
 function registerTypeScript(): Promise<void> {
-  registered ??= import('tsx/esm/api').then(
-    (tsx) => void tsx.register(),
+  // Both: a .ts file in a package that is not of type module is CommonJS to tsx.
+  registered ??= Promise.all([import('tsx/cjs/api'), import('tsx/esm/api')]).then(
+    ([cjs, esm]) => {
+      cjs.register();
+      esm.register();
+    },
     () => undefined,
   );
   return registered;

@@ -78,6 +78,8 @@ export class Exchange implements Invocation, Gated, BodySink {
   private readonly headers: string;
   private readonly wantsClose: boolean;
   private packed: PackedHead | undefined;
+  gateList: Gated['gateList'];
+  gateAt = 0;
 
   constructor(
     private readonly host: ExchangeHost,
@@ -151,7 +153,7 @@ export class Exchange implements Invocation, Gated, BodySink {
       if (this.over) return;
       this.over = true;
       try {
-        if (this.paused) this.host.forget(this);
+        if (this.paused || this.gateList !== undefined) this.host.forget(this);
         this.accepted?.cancel();
       } catch (error) {
         this.host.broken(error);
@@ -214,7 +216,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.answeredYet = true;
     // Ending without a body does not count as an answer for the engine while its callback runs.
     if (payload === null || typeof payload === 'number') this.hook();
-    if (this.paused) this.host.forget(this);
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
     if (close && this.corked) {
       // Not in this turn, for the reason given at `refuseLater`. The bytes of an inline handler may change by then.
@@ -235,7 +237,8 @@ export class Exchange implements Invocation, Gated, BodySink {
     } else if (this.corked) {
       this.write(status, head, payload, flags, close);
     } else {
-      this.res.cork(() => this.write(status, head, payload, flags, close));
+      job = { exchange: this, status, head, payload, flags, close };
+      this.res.cork(runJob);
     }
   }
 
@@ -252,8 +255,8 @@ export class Exchange implements Invocation, Gated, BodySink {
     });
   }
 
-  /** Runs in a callback of the engine's, so nothing may escape. */
-  private write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
+  /** @internal Runs in a callback of the engine's, so nothing may escape. */
+  write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     try {
       if (this.host.write(this.res, status, head, payload, flags, close, this)) this.finish();
       else this.hook();
@@ -336,6 +339,22 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.paused = false;
     this.res.resume();
   }
+}
+
+/** What the engine's cork is to write: it calls back before it returns, so that one function serves all. */
+interface Job {
+  readonly exchange: Exchange;
+  readonly status: number;
+  readonly head: string;
+  readonly payload: Payload;
+  readonly flags: number;
+  readonly close: boolean;
+}
+let job: Job;
+
+function runJob(): void {
+  const { exchange, status, head, payload, flags, close } = job;
+  exchange.write(status, head, payload, flags, close);
 }
 
 /** The peer's address as text; '' on a Unix domain socket. */

@@ -7,7 +7,13 @@ export interface Gated {
   pauseReading(): void;
   /** Safe to call when reading is not paused. */
   resumeReading(): void;
+  /** The gate's own: in which of its lists this is, and where. */
+  gateList?: Watched[] | undefined;
+  gateAt?: number;
 }
+
+/** Emptied when the answer is there: a list that kept the exchange would keep the garbage of a whole busy moment alive. */
+type Watched = Gated | undefined;
 
 /** With at most this many answers pending, each is paused at once. */
 const FEW = 4;
@@ -31,12 +37,13 @@ const PAUSE_AT_MOST = 1000;
  * then, and when some client of this port has closed its side, reading goes on and the engine finds out which.
  */
 export class ReadGate {
-  private fresh: Gated[] = [];
+  /** Watched since the timer last fired, and between that and the time before. */
+  private later: Watched[] = [];
+  private older: Watched[] = [];
+  /** Where in `later` this turn begins. */
+  private turn = 0;
   /** Answers pending when the last of this turn's requests was taken. */
   private pending = 0;
-  /** Watched since the timer last fired, and between that and the time before. */
-  private later: Gated[] = [];
-  private older: Gated[] = [];
   private readonly paused = new Map<Gated, number>();
   private turnScheduled = false;
   private laterTimer: NodeJS.Timeout | undefined;
@@ -55,7 +62,8 @@ export class ReadGate {
 
   /** A request has been taken and its answer is not there yet; `pending` are in that state, this one included. */
   watch(exchange: Gated, pending: number): void {
-    this.fresh.push(exchange);
+    exchange.gateList = this.later;
+    exchange.gateAt = this.later.push(exchange) - 1;
     this.pending = pending;
     if (this.turnScheduled) return;
     this.turnScheduled = true;
@@ -64,7 +72,13 @@ export class ReadGate {
 
   /** Its answer is there, or its client gone. */
   forget(exchange: Gated): void {
-    if (this.paused.delete(exchange)) exchange.resumeReading();
+    if (exchange.gateList !== undefined) this.unlist(exchange, exchange.gateList);
+    else if (this.paused.delete(exchange)) exchange.resumeReading();
+  }
+
+  private unlist(exchange: Gated, list: Watched[]): void {
+    list[exchange.gateAt as number] = undefined;
+    exchange.gateList = undefined;
   }
 
   close(): void {
@@ -75,23 +89,27 @@ export class ReadGate {
 
   private readonly endOfTurn = (): void => {
     this.turnScheduled = false;
-    const fresh = this.fresh;
-    this.fresh = [];
-    if (this.pending <= FEW) {
-      for (const exchange of fresh) this.pause(exchange);
-      return;
-    }
-    for (const exchange of fresh) this.later.push(exchange);
-    this.laterTimer ??= setTimeout(this.pauseLate, PAUSE_AFTER);
+    if (this.pending <= FEW) this.pauseAll(this.later.splice(this.turn));
+    this.turn = this.later.length;
+    if (this.turn > 0) this.laterTimer ??= setTimeout(this.pauseLate, PAUSE_AFTER);
   };
 
   private readonly pauseLate = (): void => {
     const due = this.older;
     this.older = this.later;
     this.later = [];
-    for (const exchange of due) this.pause(exchange);
+    this.turn = 0;
+    this.pauseAll(due);
     this.laterTimer = this.older.length > 0 ? setTimeout(this.pauseLate, PAUSE_AFTER) : undefined;
   };
+
+  private pauseAll(list: readonly Watched[]): void {
+    for (const exchange of list) {
+      if (exchange === undefined) continue;
+      exchange.gateList = undefined;
+      this.pause(exchange);
+    }
+  }
 
   private pause(exchange: Gated): void {
     if (!exchange.waiting) return;

@@ -14,6 +14,8 @@ import { BATCH_BUDGET, ServiceTimes } from './service-times.js';
 import { Ticket, TicketQueue } from './ticket.js';
 import type { Worker } from './worker.js';
 
+/** Ms between looks at workers in which promises are pending and nothing runs. */
+const LOOK_AT_PENDING = 20;
 /** Ms without a sign of life after which what a worker has not started is given to a free one. */
 const STALLED_AFTER = 2;
 /** A refusal this many ms after the last one begins a new overload, which is logged again. */
@@ -144,6 +146,8 @@ export class PoolDispatcher implements Dispatcher {
 
   private readonly endOfTurn = (): void => {
     this.pumpScheduled = false;
+    // What is finished by now need not wait for its hint.
+    if (this.given > 0) for (const worker of this.threads.ready) if (worker.given > 0) this.collect(worker);
     this.pump();
   };
 
@@ -223,11 +227,14 @@ export class PoolDispatcher implements Dispatcher {
 
   private sweepSoon(): void {
     if (this.sweepTimer !== undefined) return;
-    this.sweepTimer = setTimeout(() => {
-      this.sweepTimer = undefined;
-      this.sweep();
-      if (this.given > 0) this.sweepSoon();
-    }, STALLED_AFTER);
+    this.sweepTimer = setTimeout(
+      () => {
+        this.sweepTimer = undefined;
+        this.sweep();
+        if (this.given + this.pending > 0) this.sweepSoon();
+      },
+      this.given > 0 ? STALLED_AFTER : LOOK_AT_PENDING,
+    );
     this.sweepTimer.unref();
   }
 
@@ -238,7 +245,7 @@ export class PoolDispatcher implements Dispatcher {
   private sweep(): void {
     const now = performance.now();
     for (const worker of [...this.threads.ready]) {
-      if (worker.given === 0 || now - worker.progressAt <= STALLED_AFTER) continue;
+      if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
       if (worker.given > 1) this.requeue(worker);
     }
@@ -267,9 +274,11 @@ export class PoolDispatcher implements Dispatcher {
   collect(worker: Worker): void {
     const before = this.collecting;
     this.collecting = worker;
-    const any = worker.outbox.drain(this.deliver);
-    this.collecting = before;
-    if (any) this.heard(worker);
+    try {
+      if (worker.outbox.drain(this.deliver)) this.heard(worker);
+    } finally {
+      this.collecting = before;
+    }
   }
 
   private readonly deliver = (
