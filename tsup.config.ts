@@ -1,3 +1,4 @@
+import { copyFile } from 'node:fs/promises';
 import { defineConfig } from 'tsup';
 
 // The two doors of the package. A new leaf gets a line here and a line in package.json's exports.
@@ -9,7 +10,7 @@ const doors = {
 export default defineConfig({
   entry: {
     ...doors,
-    // Not a door: the file each worker thread starts from. src/paths.ts knows where it ends up.
+    // Not a door: what each worker thread runs. thread.cjs, which loads it, is copied as it is.
     'handlers/entry': 'src/handlers/entry.ts',
   },
   format: ['esm'],
@@ -24,5 +25,6 @@ export default defineConfig({
   // tsup drops the "node:" of built-in modules unless told not to.
   removeNodeProtocol: false,
   // tsup leaves dependencies and peers alone by itself, but not optional dependencies.
+  onSuccess: () => copyFile('src/handlers/thread.cjs', 'dist/handlers/thread.cjs'),
   external: ['uWebSockets.js', '@btc-vision/uwebsockets.js', '@trufflesuite/uws-js-unofficial'],
 });

@@ -2,8 +2,7 @@
  * URLs of the built worker files. Bundling moves `import.meta.url`: this file must lie directly under src/, because
  * everything it is bundled into lies directly under dist/.
  */
-
-/** What Piscina loads in every worker. A file path, as Piscina wants it. */
 import { fileURLToPath } from 'node:url';
 
-export const workerEntry: string = fileURLToPath(new URL('./handlers/entry.js', import.meta.url));
+/** What Piscina loads in every worker. A file path, as Piscina wants it. */
+export const workerEntry: string = fileURLToPath(new URL('./handlers/thread.cjs', import.meta.url));

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { pathToFileURL } from 'node:url';
 import type { MessagePort } from 'node:worker_threads';
 import { createWorkerPool, type WorkerPool, type WorkerPoolOptions } from 'offloop';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -227,5 +228,22 @@ describe('closing a pool', () => {
       await workerPool[Symbol.asyncDispose]();
     `);
     expect({ code, out, err }).toEqual({ code: 0, out: 'hello\n', err: '' });
+  });
+});
+
+describe('a pool closed while its threads are on their way up', () => {
+  it('does not take the process with it, whatever they were doing', async () => {
+    const { code, out } = await program(`
+      import { createWorkerPool } from 'offloop';
+      for (let i = 0; i < 40; i++) {
+        const pool = createWorkerPool({ nMin: 3, nMax: 3 });
+        const loading = pool.load(${JSON.stringify(pathToFileURL(HELLO).href)}).catch(() => undefined);
+        await new Promise((resolve) => setTimeout(resolve, i * 2));
+        await pool.close({ timeout: 0 });
+        await loading;
+      }
+      console.log('alive');
+    `);
+    expect([code, out.trim()]).toEqual([0, 'alive']);
   });
 });

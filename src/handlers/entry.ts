@@ -1,5 +1,5 @@
 /**
- * What Piscina loads in every worker. One Piscina task is the whole life of the worker: it opens the lane, loads the
+ * What every worker runs, loaded by thread.cjs. One Piscina task is the whole life of the worker: it opens the lane, loads the
  * handler modules, runs batches as they come, and returns when the worker is told to retire.
  */
 import { getPriority, setPriority } from 'node:os';
