@@ -11,29 +11,14 @@ import { BodyReader, type BodySink } from './body-reader.js';
 import type { EngineResponse } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
+import type { ResponseWriter } from './response-writer.js';
 import type { Mount } from './router.js';
 
 /** What an exchange needs of the server it belongs to. */
 export interface ExchangeHost {
   readonly maxBody: number;
   readonly stopping: boolean;
-  write(
-    res: EngineResponse,
-    status: number,
-    head: string,
-    payload: Payload,
-    flags: number,
-    close: boolean,
-    exchange: Exchange,
-  ): boolean;
-  writeAhead(res: EngineResponse, refusal: Refusal): void;
-  writeBareAhead(
-    res: EngineResponse,
-    status: number,
-    head: string,
-    length: number | null,
-    flags: number,
-  ): void;
+  readonly writer: ResponseWriter;
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
@@ -245,7 +230,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   /** The engine cannot close behind an answer without a body: we do, on the next turn. */
   private closeBehind(status: number, head: string, length: number | null, flags: number): void {
     this.hook();
-    const write = (): void => this.host.writeBareAhead(this.res, status, head, length, flags);
+    const write = (): void => this.host.writer.writeBareAhead(this.res, status, head, length, flags);
     if (this.corked) write();
     else this.res.cork(write);
     setImmediate(() => {
@@ -258,7 +243,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   /** @internal Runs in a callback of the engine's, so nothing may escape. */
   write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     try {
-      if (this.host.write(this.res, status, head, payload, flags, close, this)) this.finish();
+      if (this.host.writer.write(this.res, status, head, payload, flags, close, this)) this.finish();
       else this.hook();
     } catch (error) {
       this.host.broken(error);
@@ -301,7 +286,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.answeredYet = true;
     this.host.refused(refusal);
     const { res } = this;
-    const write = (): void => this.host.writeAhead(res, refusal);
+    const write = (): void => this.host.writer.writeAhead(res, refusal.status, refusal.text);
     if (this.corked) write();
     else res.cork(write);
     this.bodyReader ??= new BodyReader(res, 0, null);

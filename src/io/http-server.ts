@@ -1,7 +1,7 @@
 /** The server's side of the sockets: takes requests from the engine, routes them, and keeps count of what is open. */
 import { REFUSALS, type Refusal } from '../errors.js';
 import type { ResolvedServerOptions } from '../options.js';
-import { FLAG_NOTHING, type Payload } from '../protocol.js';
+import { FLAG_NOTHING } from '../protocol.js';
 import type { Address, Engine, EngineRequest, EngineResponse, Listener } from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
@@ -19,7 +19,7 @@ export class HttpServer implements ExchangeHost {
   private readonly answers: number[] = new Array<number>(600).fill(0);
 
   private readonly reader: RequestReader;
-  private readonly writer: ResponseWriter;
+  readonly writer: ResponseWriter;
   private readonly gate = new ReadGate();
   private listener: Listener | undefined;
   private readonly idle: (() => void)[] = [];
@@ -83,32 +83,6 @@ export class HttpServer implements ExchangeHost {
   }
 
   // ----------------------------------------------------------------------------------------------------- the host
-
-  write(
-    res: EngineResponse,
-    status: number,
-    head: string,
-    payload: Payload,
-    flags: number,
-    close: boolean,
-    exchange: Exchange,
-  ): boolean {
-    return this.writer.write(res, status, head, payload, flags, close, exchange);
-  }
-
-  writeAhead(res: EngineResponse, refusal: Refusal): void {
-    this.writer.writeAhead(res, refusal.status, refusal.text);
-  }
-
-  writeBareAhead(
-    res: EngineResponse,
-    status: number,
-    head: string,
-    length: number | null,
-    flags: number,
-  ): void {
-    this.writer.writeBareAhead(res, status, head, length, flags);
-  }
 
   watch(exchange: Exchange): void {
     this.gate.watch(exchange, this.open);
