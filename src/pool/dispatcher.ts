@@ -3,13 +3,8 @@
  * end of a loop turn, takes back what has not started when a worker turns out to be stuck, and delivers the answers.
  */
 import { OffloopError } from '../errors.js';
-import {
-  type Accepted,
-  type Dispatcher,
-  type Invocation,
-  type Payload,
-  STATUS_PENDING,
-} from '../protocol.js';
+import type { OnAnswer } from '../outbox.js';
+import { type Accepted, type Dispatcher, type Invocation, STATUS_PENDING } from '../protocol.js';
 import { BATCH_BUDGET, ServiceTimes } from './service-times.js';
 import { Ticket, TicketQueue } from './ticket.js';
 import type { Worker } from './worker.js';
@@ -281,14 +276,7 @@ export class PoolDispatcher implements Dispatcher {
     }
   }
 
-  private readonly deliver = (
-    seq: number,
-    status: number,
-    head: string,
-    payload: Payload,
-    flags: number,
-    micros: number,
-  ): void => {
+  private readonly deliver: OnAnswer = (seq, status, head, payload, flags, micros) => {
     const worker = this.collecting as Worker;
     const ticket = worker.find(seq);
     if (ticket === undefined) return; // answered already in its name, when its worker was given up
@@ -304,18 +292,10 @@ export class PoolDispatcher implements Dispatcher {
   };
 
   /** An answer that came over the lane by itself. */
-  answered(
-    worker: Worker,
-    seq: number,
-    status: number,
-    head: string,
-    payload: Payload,
-    flags: number,
-    micros: number,
-  ): void {
+  answered(worker: Worker, ...answer: Parameters<OnAnswer>): void {
     const before = this.collecting;
     this.collecting = worker;
-    this.deliver(seq, status, head, payload, flags, micros);
+    this.deliver(...answer);
     this.collecting = before;
     this.heard(worker);
   }
@@ -332,14 +312,16 @@ export class PoolDispatcher implements Dispatcher {
 
   /** Take a ticket that is answered off the books. */
   private finish(worker: Worker, ticket: Ticket, micros: number): void {
-    if (ticket.state === 'given') {
-      this.given--;
-      this.times.sample(ticket.target, micros, false);
-    } else {
-      this.pending--;
-    }
-    worker.drop(ticket);
+    if (ticket.state === 'given') this.times.sample(ticket.target, micros, false);
     worker.served++;
+    this.strike(worker, ticket);
+  }
+
+  /** Off the books of the worker and ours, however it ended. */
+  private strike(worker: Worker, ticket: Ticket): void {
+    if (ticket.state === 'given') this.given--;
+    else this.pending--;
+    worker.drop(ticket);
     ticket.state = 'done';
   }
 
@@ -363,16 +345,11 @@ export class PoolDispatcher implements Dispatcher {
 
   /** Fail everything `worker` has started and not answered. */
   failStarted(worker: Worker, error: unknown): void {
-    for (const ticket of worker.outstanding()) this.failTicket(ticket, worker, error);
+    for (const ticket of worker.outstanding()) {
+      this.strike(worker, ticket);
+      if (!ticket.cancelled) ticket.invocation.fail(error);
+    }
     this.checkDrained();
-  }
-
-  private failTicket(ticket: Ticket, worker: Worker, error: unknown): void {
-    if (ticket.state === 'given') this.given--;
-    else this.pending--;
-    worker.drop(ticket);
-    ticket.state = 'done';
-    if (!ticket.cancelled) ticket.invocation.fail(error);
   }
 
   /** The thread is gone: what it has finished is delivered, what it has not started runs elsewhere, the rest fails. */
