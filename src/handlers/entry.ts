@@ -4,15 +4,15 @@
  */
 import { getPriority, setPriority } from 'node:os';
 import { type MessagePort, threadId } from 'node:worker_threads';
+import { headOf, splitBatch, targetOf } from '../batch.js';
 import { toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
   type AddressSlot,
   type Answer,
-  BATCH_FIELDS,
-  type BatchItem,
   type Command,
   type Notice,
+  type PackedBatch,
   STATUS_PENDING,
   type WorkerStart,
 } from '../protocol.js';
@@ -127,9 +127,13 @@ class WorkerThread {
   }
 
   private receive(notice: Notice): void {
+    if (typeof notice === 'string') {
+      this.runBatch(notice, undefined);
+      return;
+    }
     switch (notice.kind) {
       case 'batch':
-        this.runBatch(notice.first, notice.items);
+        this.runBatch(notice.packed, notice.bodies);
         return;
       case 'cancel':
         this.pending.get(notice.seq)?._abort(clientGone());
@@ -149,21 +153,17 @@ class WorkerThread {
 
   // ------------------------------------------------------------------------------------------------------- batches
 
-  private runBatch(first: number, items: readonly BatchItem[]): void {
+  private runBatch(batch: PackedBatch, bodies: readonly (Uint8Array | null)[] | undefined): void {
     let before = performance.now();
     let told = before;
+    const { first, records } = splitBatch(batch);
     let seq = first;
-    for (let i = 0; i < items.length; i += BATCH_FIELDS) {
+    for (let i = 0; i < records.length; i++) {
       const next = (seq + 1) | 0;
       // Not ours any more: it was taken back, and all behind it were with it.
       if (Atomics.compareExchange(this.claim, 0, seq, next) !== seq) break;
-      before = this.start(
-        seq,
-        items[i] as number,
-        items[i + 1] as string,
-        items[i + 2] as Uint8Array | null,
-        before,
-      );
+      const record = records[i] as string;
+      before = this.start(seq, targetOf(record), headOf(record), bodies?.[i] ?? null, before);
       if (before - told > TELL_AFTER) {
         this.tell();
         told = before;
@@ -246,7 +246,7 @@ class WorkerThread {
   private tell(): void {
     if (!this.news) return;
     this.news = false;
-    this.send({ kind: 'look' });
+    this.send('look');
   }
 
   private send(command: Command): void {

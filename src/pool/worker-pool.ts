@@ -336,10 +336,11 @@ export class WorkerPool implements AsyncDisposable {
 
   private receive(life: Life, command: Command): void {
     const { worker } = life;
+    if (command === 'look') {
+      this.dispatcher.collect(worker);
+      return;
+    }
     switch (command.kind) {
-      case 'look':
-        this.dispatcher.collect(worker);
-        return;
       case 'answer': {
         const { seq, status, head, payload, flags, micros } = command;
         this.dispatcher.answered(worker, seq, status, head, payload, flags, micros);

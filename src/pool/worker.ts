@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
+import { packFirst, packNext } from '../batch.js';
 import { createOutbox, OutboxReader } from '../outbox.js';
-import { ADDRESS_SLOT_LENGTH, type AddressSlot, type BatchItem, type Notice } from '../protocol.js';
+import { ADDRESS_SLOT_LENGTH, type AddressSlot, type Notice } from '../protocol.js';
 import type { Ticket } from './ticket.js';
 
 /**
@@ -59,11 +60,17 @@ export class Worker {
 
   /** Give a batch: one message. Bodies stay readable here, so that what has not started can be taken back. */
   give(tickets: readonly Ticket[]): void {
-    const items: BatchItem[] = [];
-    const first = this.nextSeq;
+    let packed = packFirst(this.nextSeq);
+    let bodies: (Uint8Array | null)[] | undefined;
     if (this.given === 0) this.progressAt = performance.now();
-    for (const ticket of tickets) {
-      items.push(ticket.target, ticket.invocation.head, ticket.invocation.body);
+    for (let i = 0; i < tickets.length; i++) {
+      const ticket = tickets[i] as Ticket;
+      const { head, body } = ticket.invocation;
+      packed = packNext(packed, ticket.target, head);
+      if (body !== null) {
+        bodies ??= new Array<Uint8Array | null>(tickets.length).fill(null);
+        bodies[i] = body;
+      }
       ticket.state = 'given';
       ticket.worker = this;
       ticket.seq = this.nextSeq;
@@ -72,7 +79,7 @@ export class Worker {
       this.nextSeq = (this.nextSeq + 1) | 0;
     }
     this.given += tickets.length;
-    this.send({ kind: 'batch', first, items });
+    this.send(bodies === undefined ? packed : { kind: 'batch', packed, bodies });
   }
 
   /** The ticket with this number, if it is still out. */

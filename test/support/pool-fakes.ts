@@ -1,12 +1,12 @@
 /** A pool without threads: workers whose other end the test holds, and invocations that note what becomes of them. */
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { onTestFinished } from 'vitest';
+import { headOf, splitBatch, targetOf } from '../../src/batch.js';
 import { fromErrorRecord } from '../../src/errors.js';
 import { OutboxWriter } from '../../src/outbox.js';
 import { type DispatcherLimits, PoolDispatcher, type Threads } from '../../src/pool/dispatcher.js';
 import { Worker } from '../../src/pool/worker.js';
 import {
-  BATCH_FIELDS,
   type ErrorRecord,
   type Invocation,
   type Notice,
@@ -73,13 +73,14 @@ export class FakeWorker {
       got = receiveMessageOnPort(this.port)
     ) {
       const notice = got.message as Notice;
-      if (notice.kind === 'cancel') this.cancels.push(notice.seq);
-      if (notice.kind !== 'batch') continue;
-      const batch: Given[] = [];
-      for (let i = 0; i < notice.items.length; i += BATCH_FIELDS) {
-        const seq = (notice.first + i / BATCH_FIELDS) | 0;
-        batch.push({ seq, target: notice.items[i] as number, name: notice.items[i + 1] as string });
-      }
+      if (typeof notice !== 'string' && notice.kind === 'cancel') this.cancels.push(notice.seq);
+      const packed =
+        typeof notice === 'string' ? notice : notice.kind === 'batch' ? notice.packed : undefined;
+      if (packed === undefined) continue;
+      const { first, records } = splitBatch(packed);
+      const batch = records.map((record, i): Given => {
+        return { seq: (first + i) | 0, target: targetOf(record), name: headOf(record) };
+      });
       batches.push(batch);
     }
     return batches;

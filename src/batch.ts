@@ -1,0 +1,28 @@
+/** How a batch is packed, see {@link PackedBatch}. Belongs to no thread. */
+import type { PackedBatch, PackedHead } from './protocol.js';
+
+const RECORD = '\0';
+
+/** The beginning of a batch whose first invocation has this number. */
+export function packFirst(first: number): PackedBatch {
+  return String(first);
+}
+
+/** One more invocation for a batch. */
+export function packNext(batch: PackedBatch, target: number, head: PackedHead): PackedBatch {
+  return `${batch}${RECORD}${target}\n${head}`;
+}
+
+/** The number of the first invocation, then one record for each. */
+export function splitBatch(batch: PackedBatch): { first: number; records: string[] } {
+  const records = batch.split(RECORD);
+  return { first: Number(records.shift()), records };
+}
+
+export function targetOf(record: string): number {
+  return Number(record.slice(0, record.indexOf('\n')));
+}
+
+export function headOf(record: string): PackedHead {
+  return record.slice(record.indexOf('\n') + 1);
+}
