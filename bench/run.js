@@ -6,9 +6,14 @@ import { machineFacts } from './lib/machine.js';
 import { NeedsError, needBuild, needPeers } from './lib/needs.js';
 import { hasWrk } from './lib/wrk.js';
 import bound from './scenarios/bound.js';
+import chaos from './scenarios/chaos.js';
 import cpu from './scenarios/cpu.js';
 import hello from './scenarios/hello.js';
+import mixed from './scenarios/mixed.js';
+import overload from './scenarios/overload.js';
 import ping from './scenarios/ping.js';
+import reload from './scenarios/reload.js';
+import runaway from './scenarios/runaway.js';
 
 /**
  * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
@@ -16,25 +21,35 @@ import ping from './scenarios/ping.js';
  * @property {string} name
  * @property {string} title
  * @property {boolean} needsWrk
+ * @property {{ rounds?: number, duration?: number, smoke?: number }} [defaults] where it wants others than the usual;
+ *   `smoke`: seconds of a measurement in a smoke run
  * @property {readonly { name: string, file: string, options?: object }[]} entries the servers it knows
  * @property {(run: { entries: readonly any[], settings: Settings }) => Promise<any>} run
  * @property {(result: any) => readonly string[]} report the paragraphs of the readable report
  */
 
 /** @type {readonly Scenario[]} */
-const scenarios = [hello, cpu, ping, bound];
+const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload];
+
+const usual = { rounds: 5, duration: 4, smoke: 1 };
+
+/** What the help says of a default: the usual value, and who has another. */
+function each(setting) {
+  const others = scenarios.filter(({ defaults }) => defaults?.[setting] !== undefined);
+  return [usual[setting], ...others.map(({ name, defaults }) => `${name} ${defaults[setting]}`)].join(', ');
+}
 
 const usage = `usage: npm run bench -- [scenario ...] [options]
 
 scenarios (all without a name):
-${scenarios.map(({ name, title }) => `  ${name.padEnd(8)}${title}`).join('\n')}
+${scenarios.map(({ name, title }) => `  ${name.padEnd(10)}${title}`).join('\n')}
 
 options:
   --json             print one JSON document instead of tables
   --out FILE         write the JSON document to a file as well
-  --rounds N         rounds; the figure is their median (5)
-  --duration S       whole seconds of one measurement (4)
-  --connections N    connections of the load generator (hello 64, cpu 16)
+  --rounds N         rounds; the figure is their median (${each('rounds')})
+  --duration S       whole seconds of one measurement (${each('duration')})
+  --connections N    connections of the load generator (hello 64, cpu 16, overload 256)
   --servers A,B      only these servers
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
@@ -53,19 +68,19 @@ async function main() {
     console.log(usage);
     return 0;
   }
-  const settings = settingsFrom(values);
-  const plan = planFrom(positionals, values.servers);
+  const smoke = values.smoke ?? false;
+  const plan = planFrom(positionals, values);
   provide(plan);
 
   const machine = await machineFacts();
   const results = [];
-  for (const { scenario, entries } of plan) {
+  for (const { scenario, entries, settings } of plan) {
     log(`${scenario.name}: ${scenario.title}`);
     const { name, title } = scenario;
     results.push({ name, title, ...(await scenario.run({ entries, settings })) });
   }
 
-  const document = { machine, settings, scenarios: results };
+  const document = { machine, smoke, scenarios: results };
   const json = `${JSON.stringify(document, readable, 2)}\n`;
   if (values.out) writeFileSync(values.out, json);
   process.stdout.write(values.json ? json : report(document, plan));
@@ -100,7 +115,7 @@ function parse() {
 }
 
 /** @returns {Settings} */
-function settingsFrom(values) {
+function settingsFrom(values, defaults) {
   const wanted = (name, usual) => {
     if (values[name] === undefined) return usual;
     const value = Number(values[name]);
@@ -109,23 +124,24 @@ function settingsFrom(values) {
     return value;
   };
   const smoke = values.smoke ?? false;
-  const duration = wanted('duration', smoke ? 1 : 4);
+  const own = { ...usual, ...defaults };
+  const duration = wanted('duration', smoke ? own.smoke : own.duration);
   return {
     smoke,
-    rounds: wanted('rounds', smoke ? 1 : 5),
+    rounds: wanted('rounds', smoke ? 1 : own.rounds),
     duration,
     warmup: smoke ? 0 : Math.min(2, duration),
     connections: wanted('connections', smoke ? 8 : undefined),
   };
 }
 
-/** Which scenarios run, with which of their servers. */
-function planFrom(names, servers) {
+/** Which scenarios run, how, and with which of their servers. */
+function planFrom(names, values) {
   const unknown = names.find((name) => !scenarios.some((scenario) => scenario.name === name));
   if (unknown !== undefined) throw new NeedsError(`there is no scenario ${unknown}\n\n${usage}`);
   const chosen = names.length === 0 ? scenarios : scenarios.filter(({ name }) => names.includes(name));
 
-  const only = servers?.split(',');
+  const only = values.servers?.split(',');
   const known = new Set(chosen.flatMap(({ entries }) => entries.map(({ name }) => name)));
   const stranger = only?.find((name) => !known.has(name));
   if (stranger !== undefined)
@@ -134,6 +150,7 @@ function planFrom(names, servers) {
   return chosen
     .map((scenario) => ({
       scenario,
+      settings: settingsFrom(values, scenario.defaults),
       entries: scenario.entries.filter(({ name }) => only?.includes(name) ?? true),
     }))
     .filter(({ entries }) => entries.length > 0);
@@ -150,7 +167,7 @@ function provide(plan) {
   if (files.some((file) => file.startsWith('fastify') || file.startsWith('express'))) needPeers();
 }
 
-function report({ machine, settings, scenarios: results }, plan) {
+function report({ machine, smoke, scenarios: results }, plan) {
   const { cpu, cores, os, node, engine, offloop, peers, date, busyBefore } = machine;
   const head = [
     `${cpu}, ${cores} cores, ${os}, Node ${node}, ${date}`,
@@ -161,12 +178,12 @@ function report({ machine, settings, scenarios: results }, plan) {
     ...(busyBefore > 0.15
       ? [`Others used ${Math.round(busyBefore * 100)} % of the machine before the run: trust it little.`]
       : []),
-    settings.smoke
-      ? 'Smoke run: one short round, nothing judged.'
-      : `Rounds: ${settings.rounds}. A figure is the median of its rounds.`,
+    smoke ? 'Smoke run: one short round, nothing judged.' : 'A figure is the median of its rounds.',
   ].join('\n');
   const parts = results.map((result, i) =>
-    [`## ${result.name}: ${result.title}`, ...plan[i].scenario.report(result)].filter(Boolean).join('\n\n'),
+    [`## ${result.name}: ${result.title}\nRounds: ${result.load.rounds}`, ...plan[i].scenario.report(result)]
+      .filter(Boolean)
+      .join('\n\n'),
   );
   return `\n${[head, ...parts].join('\n\n')}\n`;
 }

@@ -26,3 +26,9 @@ export function targetOf(record: string): number {
 export function headOf(record: string): PackedHead {
   return record.slice(record.indexOf('\n') + 1);
 }
+
+/** 'GET /path', for log lines. */
+export function requestLine(head: PackedHead): string {
+  const [method, path] = head.split('\n', 2);
+  return `${method} ${path}`;
+}

@@ -19,6 +19,11 @@ export const ERROR_CODES = {
     'The address could not be bound; `code` is the system’s own (EADDRINUSE, EACCES, ...) where it is known.',
   OFFLOOP_STOPPED: 'The server or the pool has been stopped and takes no more work.',
   OFFLOOP_OVERLOADED: 'Every thread is busy and the queue is full; the client got a 503 with Retry-After.',
+  OFFLOOP_HANDLER_TIMEOUT:
+    'The reason of `req.signal` when a handler has run for its handlerTimeout; the client got a 504.',
+  OFFLOOP_HANDLER_STUCK:
+    'A handler kept its worker from turning for killAfter beyond its handlerTimeout; the thread was ended.',
+  OFFLOOP_THREAD_LOST: 'A thread was told to end and did not: it hangs in native code and cannot be freed.',
   OFFLOOP_WORKER_LOST:
     'The worker thread that ran the invocation ended before it answered; `cause` says why.',
   OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
@@ -81,6 +86,9 @@ export const REFUSALS = {
     refusal(431, `HTTP headers exceed ${max} bytes`, true, 'serverStatus431'),
   failed: refusal(500, 'Internal Server Error', false, 'serverStatus500'),
   overloaded: refusal(503, 'Server unavailable, please try again', false, 'serverStatus503'),
+  queueTimeout: refusal(503, 'Server unavailable, please try again', false, 'serverStatus503Waited'),
+  noWorker: refusal(503, 'Server unavailable, please try again', false, 'serverStatus503NoWorker'),
+  handlerTimeout: refusal(504, 'The request took too long', false, 'serverStatus504'),
   stopping: refusal(503, 'Server is shutting down', true, 'serverStatus503Stopping'),
 } as const;
 

@@ -4,16 +4,21 @@ export type {
   EventKey,
   EventNames,
   MountOptions,
+  RecycleAfter,
   ServerOptions,
   StopOptions,
+  TimeLimitOptions,
   WorkerPoolOptions,
 } from './options.js';
+export type { Distribution } from './pool/histogram.js';
+export type { MountStats } from './pool/mount-queue.js';
 export type { WorkerPool, WorkerPoolStats, WorkerStats } from './pool/worker-pool.js';
 export {
   createWorkerPool,
   type InlineHandler,
   runServer,
   type Server,
+  type ServerMountStats,
   type ServerStats,
   type ServerStatus,
 } from './server.js';

@@ -7,6 +7,24 @@ import { availableParallelism } from 'node:os';
 import type { ResourceLimits } from 'node:worker_threads';
 import { OffloopTypeError } from './errors.js';
 import type { WorkerPool } from './pool/worker-pool.js';
+import type { TimeLimits } from './protocol.js';
+
+/** When a worker is replaced by a fresh one; see {@link WorkerPoolOptions.recycleAfter}. */
+export interface RecycleAfter {
+  requests?: number;
+  ms?: number;
+  heapMb?: number;
+}
+
+/** How long requests may take; of a server, or of one mount. */
+export interface TimeLimitOptions {
+  /** Ms a request may wait for a thread until it is answered 503. 0 = no limit. Default 0. */
+  queueTimeout?: number;
+  /** Ms a handler may run until its request is answered 504 and `req.signal` aborts. 0 = no limit. Default 0. */
+  handlerTimeout?: number;
+  /** Ms after `handlerTimeout` until a worker whose event loop is still stuck is ended and replaced. Default 1000. */
+  killAfter?: number;
+}
 
 /** Options of a worker pool. Times are milliseconds, sizes bytes. */
 export interface WorkerPoolOptions {
@@ -26,6 +44,16 @@ export interface WorkerPoolOptions {
   env?: NodeJS.ProcessEnv;
   /** Node flags of the workers, as in node:worker_threads. Default: the parent's. */
   execArgv?: string[];
+  /**
+   * Replace a worker after so many `requests`, so many `ms`, or beyond so many MB of JavaScript heap, the first two give or
+   * take a tenth so that not all go at once. Its replacement is ready before it stops. Default: never.
+   */
+  recycleAfter?: RecycleAfter;
+  /**
+   * Microseconds of expected work that travel to a worker at once; whatever is expected to take longer travels alone.
+   * 0 = everything does. Default 1000.
+   */
+  batchMicros?: number;
   /** Names of the workers in `stats()` and logs: prefix and a number. Default 'offloop-worker-'. */
   prefix?: string;
 }
@@ -44,6 +72,12 @@ export interface EventNames {
   serverStatus503: string;
   /** Requests refused because the server is stopping, kept apart from overload. */
   serverStatus503Stopping: string;
+  /** Requests that have waited for `queueTimeout`. */
+  serverStatus503Waited: string;
+  /** Requests refused because no worker can start. */
+  serverStatus503NoWorker: string;
+  /** Requests whose handler has run for `handlerTimeout`. */
+  serverStatus504: string;
 }
 export type EventKey = keyof EventNames;
 
@@ -56,10 +90,13 @@ export const EVENT_NAMES: Readonly<EventNames> = {
   serverStatus500: 'httpkit.server.status.500',
   serverStatus503: 'httpkit.server.status.503',
   serverStatus503Stopping: 'httpkit.server.status.503.stopping',
+  serverStatus503Waited: 'httpkit.server.status.503.waited',
+  serverStatus503NoWorker: 'httpkit.server.status.503.no-worker',
+  serverStatus504: 'httpkit.server.status.504',
 };
 
 /** Options of {@link runServer}. Pool options at the top level make the server's own pool. */
-export interface ServerOptions extends WorkerPoolOptions {
+export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions {
   /** Address to bind. Default '0.0.0.0'. */
   ip?: string;
   /** Port to bind; 0 = any free port, read it back from `server.port`. A port in use rejects with code EADDRINUSE. Default 8090. */
@@ -74,6 +111,11 @@ export interface ServerOptions extends WorkerPoolOptions {
   maxBody?: number;
   /** Bytes of the request line (414) and of each header line (431). At most 65536. Default 8192. */
   maxLine?: number;
+  /**
+   * The errors of handlers and of workers that cannot start are shown to the client, with their stacks. Not for servers
+   * that strangers can reach. Default false.
+   */
+  development?: boolean;
   /** Value of the `Server` header; null = no such header. A handler's own wins. Default 'offloop'. */
   serverHeader?: string | null;
   /** Called with a sentence and the error when a handler throws or a worker dies. Default: standard error. */
@@ -108,6 +150,7 @@ const RESOURCE_LIMITS = [
   'codeRangeSizeMb',
   'stackSizeMb',
 ];
+const RECYCLE = ['requests', 'ms', 'heapMb'];
 // A header value that goes to the wire as it is.
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
 
@@ -133,10 +176,26 @@ const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
     allowed: 'an array of strings',
     ok: (v) => Array.isArray(v) && v.every((s) => typeof s === 'string'),
   },
+  recycleAfter: {
+    allowed: `an object with some of ${RECYCLE.join(', ')}, each a number above 0`,
+    ok: (v) =>
+      plainObject(v) &&
+      Object.entries(v).every(
+        ([k, n]) => RECYCLE.includes(k) && (n === undefined || (typeof n === 'number' && n > 0)),
+      ),
+  },
+  batchMicros: integer(0, 1_000_000, 'whole microseconds from 0 to 1000000'),
   prefix: { allowed: 'a string', ok: (v) => typeof v === 'string' },
 };
 
+const TIME_RULES: Record<keyof TimeLimitOptions, Rule> = {
+  queueTimeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1; 0 = no limit'),
+  handlerTimeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1; 0 = no limit'),
+  killAfter: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1'),
+};
+
 const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
+  ...TIME_RULES,
   ip: {
     allowed: "an IPv4 or IPv6 address, or 'localhost'",
     ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0),
@@ -158,6 +217,7 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
   },
   maxBody: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
   maxLine: integer(64, 65536, 'whole bytes from 64 to 65536'),
+  development: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   serverHeader: {
     allowed: 'a string of visible characters, or null for none',
     ok: (v) => v === null || (typeof v === 'string' && v.length > 0 && HEADER_VALUE.test(v)),
@@ -223,6 +283,8 @@ export interface ResolvedPoolOptions {
   readonly queueSize: number;
   readonly concurrency: number;
   readonly threadIdleTimeout: number;
+  readonly recycleAfter: { readonly requests: number; readonly ms: number; readonly heapMb: number };
+  readonly batchMicros: number;
   readonly prefix: string;
   readonly resourceLimits: ResourceLimits | undefined;
   readonly env: NodeJS.ProcessEnv | undefined;
@@ -236,6 +298,8 @@ export interface ResolvedServerOptions {
   readonly unix: string | undefined;
   readonly maxBody: number;
   readonly maxLine: number;
+  readonly development: boolean;
+  readonly limits: TimeLimits;
   readonly serverHeader: string | null;
   readonly errorLogger: (message: string, error: unknown) => void;
   readonly warnLogger: (message: string, error: unknown) => void;
@@ -259,6 +323,12 @@ export function resolvePoolOptions(options: unknown = {}, where = 'createWorkerP
     queueSize: given.queueSize ?? 1024,
     concurrency: given.concurrency ?? 64,
     threadIdleTimeout: given.threadIdleTimeout ?? 30_000,
+    recycleAfter: {
+      requests: given.recycleAfter?.requests ?? Number.POSITIVE_INFINITY,
+      ms: given.recycleAfter?.ms ?? Number.POSITIVE_INFINITY,
+      heapMb: given.recycleAfter?.heapMb ?? Number.POSITIVE_INFINITY,
+    },
+    batchMicros: given.batchMicros ?? 1000,
     prefix: given.prefix ?? 'offloop-worker-',
     resourceLimits: given.resourceLimits,
     env: given.env,
@@ -309,6 +379,12 @@ export function resolveServerOptions(options: unknown = {}): {
       unix: given.unix,
       maxBody: given.maxBody ?? 8 * 1024 * 1024,
       maxLine: given.maxLine ?? 8192,
+      development: given.development ?? false,
+      limits: {
+        queueTimeout: given.queueTimeout ?? 0,
+        handlerTimeout: given.handlerTimeout ?? 0,
+        killAfter: given.killAfter ?? 1000,
+      },
       serverHeader: given.serverHeader === undefined ? 'offloop' : given.serverHeader,
       errorLogger: given.errorLogger ?? toStandardError,
       warnLogger: given.warnLogger ?? toStandardError,
@@ -326,7 +402,7 @@ function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {
 }
 
 /** Check the options of `server.mount` and `server.unmount`. */
-export interface MountOptions {
+export interface MountOptions extends TimeLimitOptions {
   /** Path prefix, matched on segment boundaries. Default '/'. */
   path?: string;
   /** Host name, or names, that the mount answers for. Default: every host that no other mount claims. */
@@ -343,6 +419,7 @@ const isHostName = (v: unknown): boolean => typeof v === 'string' && HOST_NAME.t
 const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
 
 const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
+  ...TIME_RULES,
   path: {
     allowed: "a path that starts with '/' and has no '?', '#' or white space",
     ok: (v) => typeof v === 'string' && MOUNT_PATH.test(v),
@@ -360,6 +437,8 @@ export interface ResolvedMountOptions {
   readonly virtualHosts: readonly string[];
   readonly dispatch: boolean;
   readonly workerPool: WorkerPool | undefined;
+  /** Those that are given; the server's hold for the others. */
+  readonly limits: Partial<TimeLimits>;
 }
 
 export function resolveMountOptions(options: unknown = {}, where = 'mount'): ResolvedMountOptions {
@@ -371,6 +450,11 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
     virtualHosts: typeof hosts === 'string' ? [hosts] : hosts,
     dispatch: given.dispatch ?? true,
     workerPool: given.workerPool,
+    limits: withoutUndefined({
+      queueTimeout: given.queueTimeout,
+      handlerTimeout: given.handlerTimeout,
+      killAfter: given.killAfter,
+    }),
   };
 }
 

@@ -66,7 +66,7 @@ export const SHARE_FROM = 4096;
 
 /**
  * One request on its way through a dispatcher, seen from the dispatcher. Owned by the I/O thread, implemented by the
- * Exchange in src/io and by fakes in tests. Exactly one of `answer` and `fail` is called, once, on the I/O thread.
+ * Exchange in src/io and by fakes in tests. Exactly one of `answer`, `fail` and `refuse` is called, once, on the I/O thread.
  */
 export interface Invocation {
   readonly isHead: boolean;
@@ -84,6 +84,27 @@ export interface Invocation {
   answer(status: number, head: string, payload: Payload, flags: number): void;
   /** The handler threw, or the thread it ran on died: a calm 500 for the client, `error` for the error logger. */
   fail(error: unknown): void;
+  /** It will not be run, or nobody waits for it any more: the answer that stands for this. */
+  refuse(reason: RefusalReason, detail: RefusalDetail): void;
+}
+
+/** Why the dispatcher answers in the server's own name. What each says to the client stands in errors.ts. */
+export type RefusalReason =
+  /** Every thread is busy and the queue full. */
+  | 'overloaded'
+  /** It has waited for `queueTimeout`. */
+  | 'queueTimeout'
+  /** Its handler has run for `handlerTimeout`. */
+  | 'handlerTimeout'
+  /** No worker can start. */
+  | 'noWorker'
+  | 'stopping';
+
+export interface RefusalDetail {
+  /** Whole seconds after which the client may try again, at least 1; 0 when trying again is no use. */
+  readonly retryAfter: number;
+  /** What is behind it; told to the client in development only. */
+  readonly cause?: unknown;
 }
 
 /** An accepted invocation, seen from src/io. */
@@ -92,16 +113,22 @@ export interface Accepted {
   cancel(): void;
 }
 
-/**
- * The door between sockets and threads. `target` names the handler within this dispatcher.
- *
- * `dispatch` returns null when the invocation cannot be taken because every thread and the queue are full; nothing
- * has happened to it then.
- */
+/** How long what is dispatched may take, in ms; 0 = as long as it likes. */
+export interface TimeLimits {
+  /** From admission until a thread begins with it: 503. */
+  readonly queueTimeout: number;
+  /** From when it is given to a thread, a few ms before it starts at worst: 504. */
+  readonly handlerTimeout: number;
+  /** After the 504 until a thread whose event loop is still stuck is ended. */
+  readonly killAfter: number;
+}
+
+/** The door between sockets and threads: each mount has one. */
 export interface Dispatcher {
-  dispatch(target: number, invocation: Invocation): Accepted | null;
-  /** Whole seconds after which a refused client may try again, from backlog and measured service time; at least 1. */
-  retryAfter(): number;
+  /** Run it when there is a thread for it. Returns null when that is out of the question: it has been refused by then. */
+  dispatch(invocation: Invocation): Accepted | null;
+  /** The mount is gone: no more invocations will come. */
+  close(): void;
 }
 
 // -------------------------------------------------------------------------------------------------------- the lane
@@ -133,6 +160,8 @@ export type Notice =
     }
   /** The client of a running invocation is gone. */
   | { readonly kind: 'cancel'; readonly seq: number }
+  /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */
+  | { readonly kind: 'timeout'; readonly seq: number; readonly ms: number }
   /** Import a handler module and run its onWorkerStart; answered by `loaded` or `load-failed`. */
   | { readonly kind: 'load'; readonly target: number; readonly url: string }
   /** No more work will come: run onWorkerStop and end. Sent only when nothing is outstanding or time is up. */
@@ -159,6 +188,8 @@ export type Command =
   /** A handler reads the address of the peer of a running invocation, and waits for it: see {@link AddressSlot}. */
   | { readonly kind: 'address'; readonly seq: number }
   | { readonly kind: 'ready'; readonly threadId: number }
+  /** The event loop turns: it has come to the `timeout` of this invocation. */
+  | { readonly kind: 'alive'; readonly seq: number }
   | { readonly kind: 'loaded'; readonly target: number }
   | { readonly kind: 'load-failed'; readonly target: number; readonly error: ErrorRecord }
   /** Something failed in the worker outside any invocation; the worker goes on. */
@@ -166,16 +197,24 @@ export type Command =
   /** An uncaught exception: the worker wants no new work, see {@link WorkerStart}. */
   | { readonly kind: 'poisoned'; readonly error: ErrorRecord };
 
+// Fields of the board, the few numbers that a worker and the I/O thread share.
+
+/**
+ * The number of the next invocation nobody has claimed. The worker claims invocation n by moving it from n to n + 1, the
+ * I/O thread takes the unstarted rest back by moving it to the end of what it gave. Whoever's compare-and-swap succeeds
+ * owns the invocation, so nothing runs twice, and after a crash it is known what started.
+ */
+export const BOARD_CLAIM = 0;
+/** KiB of JavaScript heap in use, written by the worker about once a second. */
+export const BOARD_HEAP = 1;
+export const BOARD_LENGTH = 2;
+
 /** What a worker is given when it starts: the argument of the one Piscina task that is its whole life. */
 export interface WorkerStart {
   /** The worker's end of the lane, transferred. */
   readonly lane: unknown;
-  /**
-   * One Int32: the number of the next invocation nobody has claimed yet. The worker claims invocation n by moving it
-   * from n to n + 1, the I/O thread takes the unstarted rest back by moving it to the end of what it gave. Whoever's
-   * compare-and-swap succeeds owns the invocation, so nothing runs twice, and after a crash it is known what started.
-   */
-  readonly claim: Int32Array;
+  /** See {@link BOARD_CLAIM} and {@link BOARD_HEAP}. */
+  readonly board: Int32Array;
   readonly address: AddressSlot;
   /** Memory of the ring its answers go through, see outbox.ts. */
   readonly outbox: SharedArrayBuffer;

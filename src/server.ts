@@ -21,8 +21,10 @@ import {
   type StopOptions,
   type WorkerPoolOptions,
 } from './options.js';
-import { type PoolListener, WorkerPool, type WorkerPoolStats, within } from './pool/worker-pool.js';
-import type { Dispatcher } from './protocol.js';
+import { within } from './pool/life.js';
+import { MountQueue, type MountStats } from './pool/mount-queue.js';
+import { type PoolListener, WorkerPool, type WorkerPoolStats } from './pool/worker-pool.js';
+import type { Dispatcher, TimeLimits } from './protocol.js';
 
 /** A handler that runs inline: a function, or an object with `fetch`. */
 export type InlineHandler = Handler | { fetch(request: Request): Response | Promise<Response> };
@@ -41,8 +43,18 @@ export interface ServerStats {
   open: number;
   /** Answers by status, those the server gave in its own name included. */
   answers: Record<string, number>;
+  /** What each mount has been doing. Those that run inline have nothing that waits: their `work` is null. */
+  mounts: ServerMountStats[];
   /** The server's pool, its own or the one it was given; null when nothing was ever dispatched to it. */
   pool: WorkerPoolStats | null;
+}
+
+/** Numbers of one mount of a server. */
+export interface ServerMountStats {
+  path: string;
+  virtualHost: string | null;
+  dispatch: boolean;
+  work: MountStats | null;
 }
 
 /** A running server, made by {@link runServer}. */
@@ -68,6 +80,13 @@ export interface Server extends AsyncDisposable {
   /** Resolves when the server has stopped. */
   join(): Promise<void>;
   stats(): ServerStats;
+  /**
+   * Put the handler code that is now on disk into service: fresh workers load it, take over when they are ready, and the
+   * old ones finish what they have. No request is lost. Rejects with the error of the code when it does not start; then
+   * nothing has changed. Handlers that run inline stay as they are: the thread they live in cannot be exchanged. Pools
+   * shared with other servers are reloaded for all of them.
+   */
+  reload(): Promise<void>;
 }
 
 /** Make a pool that several servers, or several mounts, can share. Close it when they have stopped. */
@@ -127,7 +146,7 @@ class OffloopServer implements Server {
 
   async start(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
     const engine = createEngine();
-    await this.bind(handler, [], '/', dispatch, this.givenPool, 'runServer');
+    await this.bind(handler, [], '/', dispatch, this.givenPool, this.options.limits, 'runServer');
     this.port = await this.http.listen(engine);
     this.startedAt = performance.now();
   }
@@ -140,10 +159,19 @@ class OffloopServer implements Server {
   }
 
   async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
-    const { path, virtualHosts, dispatch, workerPool } = resolveMountOptions(options);
+    const { path, virtualHosts, dispatch, workerPool, limits } = resolveMountOptions(options);
     if (this.status !== 'running')
       throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
-    await this.bind(handler, virtualHosts, path, dispatch, workerPool ?? this.givenPool, 'mount');
+    const pool = workerPool ?? this.givenPool;
+    await this.bind(
+      handler,
+      virtualHosts,
+      path,
+      dispatch,
+      pool,
+      { ...this.options.limits, ...limits },
+      'mount',
+    );
   }
 
   unmount(options?: Pick<MountOptions, 'path' | 'virtualHost'>): boolean {
@@ -160,11 +188,12 @@ class OffloopServer implements Server {
     path: string,
     dispatch: boolean,
     pool: WorkerPool | undefined,
+    limits: TimeLimits,
     where: string,
   ): Promise<void> {
-    const { dispatcher, target } = await this.resolve(handler, dispatch, pool, where);
+    const dispatcher = await this.resolve(handler, dispatch, pool, limits, where);
     const context = contextOf(path);
-    const mount: Mount = { context, dispatcher, target, line: `http\n${context}`, wantsAddress: false };
+    const mount: Mount = { context, dispatcher, line: `http\n${context}`, wantsAddress: false };
     if (hosts.length === 0) this.http.router.set(undefined, path, mount);
     for (const host of hosts) this.http.router.set(host, path, mount);
   }
@@ -173,12 +202,13 @@ class OffloopServer implements Server {
     handler: unknown,
     dispatch: boolean,
     pool: WorkerPool | undefined,
+    limits: TimeLimits,
     where: string,
-  ): Promise<{ dispatcher: Dispatcher; target: number }> {
+  ): Promise<Dispatcher> {
     if (typeof handler === 'string' || handler instanceof URL) {
       const url = moduleUrl(handler);
-      if (dispatch) return await this.loadInto(pool, url);
-      return { dispatcher: new InlineDispatcher((await loadModule(url)).handler), target: 0 };
+      if (dispatch) return await this.loadInto(pool, url, limits);
+      return new InlineDispatcher((await loadModule(url)).handler, limits);
     }
     if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
       throw new OffloopTypeError(
@@ -193,13 +223,14 @@ class OffloopServer implements Server {
           `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
       );
     }
-    return { dispatcher: new InlineDispatcher(asHandler(handler, where)), target: 0 };
+    return new InlineDispatcher(asHandler(handler, where), limits);
   }
 
   private async loadInto(
     given: WorkerPool | undefined,
     url: string,
-  ): Promise<{ dispatcher: Dispatcher; target: number }> {
+    limits: TimeLimits,
+  ): Promise<Dispatcher> {
     let pool = given;
     if (pool === undefined) {
       this.ownPool ??= new WorkerPool(this.poolOptions);
@@ -209,7 +240,7 @@ class OffloopServer implements Server {
       this.heard.add(pool);
       pool.listeners.add(this.listener);
     }
-    return { dispatcher: pool.dispatcher, target: await pool.load(url) };
+    return pool.mount(await pool.load(url), limits);
   }
 
   stats(): ServerStats {
@@ -218,8 +249,20 @@ class OffloopServer implements Server {
       uptime: Math.round(performance.now() - this.startedAt),
       open: this.http.open,
       answers: this.http.answersByStatus(),
+      mounts: this.http.router.list().map(({ virtualHost, mount }) => {
+        const { context, dispatcher } = mount;
+        const pooled = dispatcher instanceof MountQueue;
+        const work = pooled ? dispatcher.stats : null;
+        return { path: context === '' ? '/' : context, virtualHost, dispatch: pooled, work };
+      }),
       pool: (this.ownPool ?? this.givenPool)?.stats ?? null,
     };
+  }
+
+  async reload(): Promise<void> {
+    if (this.status !== 'running')
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot reload: the server is ${this.status}`);
+    await Promise.all([...this.heard].map((pool) => pool.reload()));
   }
 
   async stop(options?: StopOptions): Promise<boolean> {

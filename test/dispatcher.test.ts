@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OffloopError, toErrorRecord } from '../src/errors.js';
 import { Ticket } from '../src/pool/ticket.js';
 import { Worker } from '../src/pool/worker.js';
+import { BOARD_CLAIM } from '../src/protocol.js';
 import { FakeInvocation, FakePool, type Given } from './support/pool-fakes.js';
 
 const CHEAP = 0;
@@ -677,18 +678,19 @@ describe('the books of a worker', () => {
     const lane = { postMessage: () => undefined } as unknown as MessagePort;
     const worker = new Worker('counting', lane);
     (worker as unknown as { nextSeq: number }).nextSeq = seq;
-    Atomics.store(worker.claim, 0, seq);
+    Atomics.store(worker.board, BOARD_CLAIM, seq);
     return worker;
   }
+  const mount = new FakePool(0).mount(CHEAP);
   const tickets = (n: number): Ticket[] =>
-    Array.from({ length: n }, (_, i) => new Ticket(0, new FakeInvocation(`t${i}`), () => undefined));
+    Array.from({ length: n }, (_, i) => new Ticket(mount, new FakeInvocation(`t${i}`), 0));
   const claim = (worker: Worker, seq: number): boolean =>
-    Atomics.compareExchange(worker.claim, 0, seq, (seq + 1) | 0) === seq;
+    Atomics.compareExchange(worker.board, BOARD_CLAIM, seq, (seq + 1) | 0) === seq;
 
   it.each([2 ** 31 - 3, -3])('hold when the number of the next request wraps around at %i', (start) => {
     const worker = workerAt(start);
     const given = tickets(6);
-    worker.give(given);
+    worker.give(given, 0);
     for (let i = 0; i < 2; i++) {
       const seq = (start + i) | 0;
       expect(worker.find(seq)).toBe(given[i]);
@@ -698,7 +700,7 @@ describe('the books of a worker', () => {
     for (let i = 2; i < 6; i++) expect(claim(worker, (start + i) | 0)).toBe(false);
     expect(worker.outstanding()).toEqual(given.slice(0, 2));
     const again = tickets(2);
-    worker.give(again);
+    worker.give(again, 0);
     expect(claim(worker, (start + 6) | 0)).toBe(true);
     expect(worker.takeBack()).toEqual(again.slice(1));
     expect(worker.given).toBe(3);
@@ -707,7 +709,7 @@ describe('the books of a worker', () => {
   it('list what is out in the order it was given, across the wrap too', () => {
     const worker = workerAt(2 ** 31 - 100);
     const given = tickets(200);
-    worker.give(given);
+    worker.give(given, 0);
     expect(worker.outstanding()).toEqual(given);
   });
 
@@ -715,16 +717,16 @@ describe('the books of a worker', () => {
     const worker = workerAt(0);
     // More than any table starts with, so that new ones come to lie before old ones.
     const given = tickets(3000);
-    worker.give(given.slice(0, 600));
+    worker.give(given.slice(0, 600), 0);
     for (const ticket of given.slice(0, 500)) worker.drop(ticket);
-    worker.give(given.slice(600));
+    worker.give(given.slice(600), 0);
     expect(worker.outstanding()).toEqual(given.slice(500));
   });
 
   it('never list a request that is no longer out', () => {
     const worker = workerAt(0);
     const given = tickets(3000);
-    worker.give(given);
+    worker.give(given, 0);
     const gone = given.filter((_, i) => i % 3 === 0);
     for (const ticket of gone) {
       const { seq } = ticket;
@@ -741,13 +743,13 @@ describe('the books of a worker', () => {
     const gc = runInNewContext('gc') as () => void;
     const worker = workerAt(0);
     const [hanging] = tickets(1) as [Ticket];
-    worker.give([hanging]);
+    worker.give([hanging], 0);
     worker.markPending(hanging);
-    const ticket = new Ticket(0, new FakeInvocation('t'), () => undefined);
+    const ticket = new Ticket(mount, new FakeInvocation('t'), 0);
     gc();
     const before = process.memoryUsage().heapUsed;
     for (let i = 0; i < 1_000_000; i++) {
-      worker.give([ticket]);
+      worker.give([ticket], 0);
       worker.drop(ticket);
     }
     gc();

@@ -4,7 +4,8 @@ import { contextOf, type Mount, Router } from '../src/io/router.js';
 import { RawClient, WAYS } from './support/http-raw.js';
 import { fixture, serve } from './support/server.js';
 
-const mount = (name: string): Mount => ({ context: name }) as Mount;
+const mount = (name: string): Mount =>
+  ({ context: name, dispatcher: { close: () => undefined } }) as unknown as Mount;
 
 /** A router with a mount of its own name for each of `keys`: '/path' or 'host/path'. */
 function routerOf(...keys: string[]): (host: string, path: string) => string | undefined {

@@ -3,12 +3,17 @@ import { burn } from './work.js';
 
 let calibrated;
 
+/** How fast is the machine now? Its speed drifts, and a load that is a share of the capacity must go with it. */
+export async function calibrate() {
+  calibrated = (await runProgram('./calibrate.js')).iterationsPerMs;
+}
+
 /**
  * Work worth `ms` milliseconds of one core of this machine, and the answer it must lead to.
  * @param {number} ms
  */
 export async function cpuWork(ms) {
-  calibrated ??= (await runProgram('./calibrate.js')).iterationsPerMs;
-  const iterations = calibrated * ms;
+  if (calibrated === undefined) await calibrate();
+  const iterations = Math.round(calibrated * ms);
   return { iterations, body: String(burn(iterations)), env: { BENCH_ITERATIONS: String(iterations) } };
 }

@@ -1,4 +1,4 @@
-import { median, spread } from './stats.js';
+import { spread } from './stats.js';
 
 /**
  * A figure the project has set itself, and whether this run reached it. `reached` is null when it was not judged: a
@@ -7,39 +7,60 @@ import { median, spread } from './stats.js';
  */
 
 /**
- * The ratio of two servers' throughput: within each round first, then the median over the rounds. What slows the
- * whole machine for a while slows both and leaves the ratio alone.
+ * A figure from its value in each round: their median, or the worst where one bad round is one too many.
+ * @param {{ figure: string, unit?: string, atLeast?: number, atMost?: number, worst?: boolean }} wanted
+ * @param {readonly number[]} perRound
+ * @param {boolean} judge
+ * @returns {(Figure & object) | null} null when there is nothing to judge
+ */
+export function judged({ figure, unit = '', atLeast, atMost, worst = false }, perRound, judge) {
+  if (perRound.length === 0) return null;
+  const { median, min, max } = spread(perRound);
+  const value = !worst ? median : atMost === undefined ? min : max;
+  const reached = atMost === undefined ? value >= atLeast : value <= atMost;
+  return {
+    figure,
+    value,
+    unit,
+    min,
+    max,
+    perRound,
+    target: atMost === undefined ? `>= ${atLeast}` : `<= ${atMost}`,
+    reached: judge ? reached : null,
+  };
+}
+
+/**
+ * A number of two servers, one divided by the other: within each round first, then the median over the rounds. What
+ * slows the whole machine for a while slows both and leaves the ratio alone.
+ * @param {any} a results of measureRounds
+ * @param {any} b
+ * @param {(sample: any) => number} number
+ */
+export function perRound(a, b, number) {
+  return (a?.samples ?? []).flatMap((sample) => {
+    const other = b?.samples.find(({ round }) => round === sample.round);
+    const both = other !== undefined && sample.failure === undefined && other.failure === undefined;
+    return both ? [number(sample) / number(other)] : [];
+  });
+}
+
+/**
+ * The ratio of two servers' throughput.
  * @param {readonly any[]} servers results of measureThroughput
  * @param {{ figure: string, of: string, to: string, atLeast: number }} wanted
  * @param {boolean} judge
  * @returns {(Figure & object) | null} null when one of the two was not measured
  */
-export function ratio(servers, { figure, of, to, atLeast }, judge) {
+export function ratio(servers, { of, to, ...wanted }, judge) {
   const a = servers.find(({ name }) => name === of);
   const b = servers.find(({ name }) => name === to);
-  if (!a?.requestsPerSecond || !b?.requestsPerSecond) return null;
-  const perRound = a.samples.flatMap((sample) => {
-    const other = b.samples.find(({ round }) => round === sample.round);
-    const both = sample.failure === undefined && other.failure === undefined;
-    return both ? [sample.requestsPerSecond / other.requestsPerSecond] : [];
-  });
-  if (perRound.length === 0) return null;
-  const value = median(perRound);
+  const ratios = perRound(a, b, ({ requestsPerSecond }) => requestsPerSecond);
+  if (ratios.length === 0) return null;
   return {
-    figure,
+    ...judged({ ...wanted, unit: 'x' }, ratios, judge && a.ok && b.ok),
     of,
     to,
-    value,
-    unit: 'x',
-    ...spreadOnly(perRound),
-    perRound,
     ratioOfMedians: a.requestsPerSecond.median / b.requestsPerSecond.median,
-    target: `>= ${atLeast}`,
-    reached: judge && a.ok && b.ok ? value >= atLeast : null,
   };
-}
-
-function spreadOnly(values) {
-  const { min, max } = spread(values);
-  return { min, max };
 }

@@ -12,6 +12,11 @@ export async function runProgram(file, args = [], env = {}) {
   return JSON.parse(await output(process.execPath, [program, ...args], env));
 }
 
+/** @param {import('./load.js').Load} load */
+export function runLoad(load) {
+  return runProgram('./load.js', [JSON.stringify(load)]);
+}
+
 /**
  * Standard output of a program that ends by itself.
  * @param {string} command

@@ -2,13 +2,17 @@
 
 /**
  * What the driver asked for; by hand: `node bench/servers/node-http.js '{"handler":"hello"}'`.
- * @type {{ handler: string, ping?: boolean, nMin?: number, nMax?: number, queueSize?: number }}
+ * Handlers are files in handlers/, `mounts` more of them by path; what is left are options of the server itself.
+ * @type {{ handler: string, mounts?: Record<string, string>, ping?: boolean, [option: string]: unknown }}
  */
 export const options = { handler: 'hello', ...JSON.parse(process.argv[2] ?? '{}') };
 
 export const ip = '127.0.0.1';
 
-export const handlerUrl = new URL(`../handlers/${options.handler}.js`, import.meta.url);
+/** @param {string} name */
+export const handlerFile = (name) => new URL(`../handlers/${name}.js`, import.meta.url);
+
+export const handlerUrl = handlerFile(options.handler);
 
 /**
  * Says where the server listens, and ends the process when the driver lets go of it or is gone.
@@ -26,4 +30,18 @@ export function ready(port, stop) {
   process.stdin.on('end', () => void end()).resume();
   process.on('SIGTERM', () => void end());
   process.stdout.write(`${JSON.stringify({ port })}\n`);
+}
+
+/**
+ * What the driver may ask while the server runs.
+ * @param {Record<string, (about: any) => unknown>} answers
+ */
+export function answerDriver(answers) {
+  process.on('message', async ({ id, question, about }) => {
+    try {
+      process.send({ id, value: await answers[question](about) });
+    } catch (error) {
+      process.send({ id, error: String(error?.stack ?? error) });
+    }
+  });
 }

@@ -21,6 +21,7 @@ function clockTicks() {
 export class ServerProcess {
   #child;
   #errors = '';
+  #nextQuestion = 0;
   url = '';
 
   /**
@@ -37,7 +38,7 @@ export class ServerProcess {
   constructor(file, options, env) {
     const program = fileURLToPath(new URL(`../servers/${file}.js`, import.meta.url));
     this.#child = spawn(process.execPath, [program, JSON.stringify(options)], {
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', ...env },
     });
     this.#child.stdin.on('error', () => {});
@@ -68,16 +69,48 @@ export class ServerProcess {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** User and system time of all its threads since it started; null where there is no /proc. */
+  /** User and system time of all its threads since it started, in seconds; null where there is no /proc. */
   cpuSeconds() {
+    return this.#cpuSeconds('stat');
+  }
+
+  /** The same of its main thread alone, which has all the sockets. */
+  mainThreadCpuSeconds() {
+    return this.#cpuSeconds(`task/${this.#child.pid}/stat`);
+  }
+
+  #cpuSeconds(file) {
     try {
-      const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
+      const stat = readFileSync(`/proc/${this.#child.pid}/${file}`, 'utf8');
       // The second field is the program's name in brackets and may hold spaces: count from behind it.
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) / clockTicks();
     } catch {
       return null;
     }
+  }
+
+  /**
+   * Asks what the server answers by `answerDriver` of lib/serve.js.
+   * @param {string} question
+   * @param {unknown} [about]
+   * @returns {Promise<any>}
+   */
+  ask(question, about) {
+    const id = this.#nextQuestion++;
+    return new Promise((resolve, reject) => {
+      const settle = (error, value) => {
+        this.#child.off('message', hear).off('close', lost);
+        if (error) reject(new Error(`${question}: ${error}`));
+        else resolve(value);
+      };
+      const hear = (message) => {
+        if (message.id === id) settle(message.error, message.value);
+      };
+      const lost = () => settle('the server ended');
+      this.#child.on('message', hear).on('close', lost);
+      this.#child.send({ id, question, about }, (error) => error && settle(error.message));
+    });
   }
 
   async stop() {

@@ -16,6 +16,16 @@ export function percentile(values, p) {
   return sorted[Math.max(0, Math.ceil((p / 100) * sorted.length) - 1)];
 }
 
+/**
+ * What is said of many latencies. No spread into arguments: there may be a million.
+ * @param {readonly number[]} values
+ */
+export function digest(values) {
+  const sorted = Float64Array.from(values).sort();
+  const rank = (p) => sorted[Math.max(0, Math.ceil((p / 100) * sorted.length) - 1)];
+  return { p50: rank(50), p99: rank(99), p999: rank(99.9), max: sorted.at(-1) };
+}
+
 /** @param {readonly number[]} values */
 export function spread(values) {
   return { median: median(values), min: Math.min(...values), max: Math.max(...values) };
@@ -33,4 +43,18 @@ export function shuffled(values) {
     [copy[i], copy[j]] = [copy[j], copy[i]];
   }
   return copy;
+}
+
+/**
+ * Random numbers from 0 to 1, the same ones for the same seed (mulberry32).
+ * @param {number} seed
+ */
+export function seeded(seed) {
+  let state = seed | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
 }

@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
 import { cpuWork } from '../lib/cpu-work.js';
-import { log } from '../lib/log.js';
-import { runProgram } from '../lib/program.js';
-import { ServerProcess } from '../lib/server-process.js';
+import { runLoad } from '../lib/program.js';
+import { finished, measureRounds } from '../lib/rounds.js';
 import { startSlowLoad } from '../lib/slow-load.js';
-import { median, shuffled, spread } from '../lib/stats.js';
+import { median, spread } from '../lib/stats.js';
 import { failures, figuresTable, number, table } from '../lib/table.js';
 
 const PINGS_PER_SECOND = 200;
@@ -29,15 +28,13 @@ export default {
     const { rounds, duration, smoke } = settings;
     const { iterations, body, env } = await cpuWork(100);
     const load = { rounds, duration, pingsPerSecond: PINGS_PER_SECOND, slowInFlight: SLOW_IN_FLIGHT };
-    const samples = new Map(entries.map(({ name }) => [name, []]));
-    for (let round = 1; round <= rounds; round++) {
-      for (const entry of shuffled(entries)) {
-        const sample = await measureOnce(entry, duration, body, env);
-        samples.get(entry.name).push({ round, ...sample });
-        log(`  round ${round}/${rounds}  ${entry.name.padEnd(20)} ${describe(sample)}`);
-      }
-    }
-    const servers = entries.map(({ name }) => summary(name, samples.get(name)));
+    const measured = await measureRounds(entries, {
+      rounds,
+      env: () => env,
+      measure: (server) => measure(server, duration, body),
+      describe,
+    });
+    const servers = measured.map(summary);
     // A peer that loses pings is a finding, not a broken run.
     const ok = servers.every(({ name, ok, failures }) => (name === 'offloop' ? ok : failures.length === 0));
     return { load, iterations, servers, figures: figuresOf(servers, smoke), ok };
@@ -66,30 +63,36 @@ export default {
   ],
 };
 
-async function measureOnce({ file, options }, duration, body, env) {
-  let server;
-  try {
-    server = await ServerProcess.start(file, options, env);
-    await checkAnswer(server.url, { body });
-    const pings = (seconds) =>
-      runProgram('./ping-load.js', [`${server.url}/ping`, PINGS_PER_SECOND, seconds].map(String));
-    await pings(1);
-    const idle = await pings(duration);
-    const slow = startSlowLoad(server.url, SLOW_IN_FLIGHT);
-    await sleep(500);
-    const busy = await pings(duration);
-    const load = await slow.stop();
-    if (load.completed === 0) throw new Error('no slow request was answered: the workers were not busy');
-    return { ok: busy.failedAccepts + busy.failedKept + load.errors === 0, idle, busy, slow: load };
-  } catch (error) {
-    return { ok: false, failure: error.message };
-  } finally {
-    await server?.stop();
-  }
+async function measure(server, duration, body) {
+  await checkAnswer(server.url, { body });
+  await pings(server.url, 1);
+  const idle = await pings(server.url, duration);
+  const slow = startSlowLoad(server.url, SLOW_IN_FLIGHT);
+  await sleep(500);
+  const busy = await pings(server.url, duration);
+  const load = await slow.stop();
+  if (load.completed === 0) throw new Error('no slow request was answered: the workers were not busy');
+  return { ok: busy.failedAccepts + busy.failedKept + load.errors === 0, idle, busy, slow: load };
 }
 
-function summary(name, samples) {
-  const done = samples.filter((sample) => sample.failure === undefined);
+/** Every other ping on a connection of its own, the rest on kept ones. */
+async function pings(url, seconds) {
+  const kind = { path: '/ping', body: 'pong', perSecond: PINGS_PER_SECOND / 2 };
+  const { kinds, ...all } = await runLoad({
+    url,
+    seconds,
+    giveUpMs: 2000,
+    kinds: [
+      { name: 'fresh', ...kind, fresh: true },
+      { name: 'kept', ...kind },
+    ],
+  });
+  const { fresh, kept } = kinds;
+  return { ...all, kinds, failedAccepts: fresh.sent - fresh.ok, failedKept: kept.sent - kept.ok };
+}
+
+function summary({ samples, failures, ...server }) {
+  const done = finished({ samples });
   const phase = (key) =>
     done.length === 0
       ? null
@@ -103,12 +106,11 @@ function summary(name, samples) {
           failedKept: done.reduce((sum, sample) => sum + sample[key].failedKept, 0),
         };
   return {
-    name,
-    ok: samples.every((sample) => sample.ok),
+    ...server,
     idle: phase('idle'),
     busy: phase('busy'),
     slowPerSecond: done.length === 0 ? null : median(done.map(({ slow }) => slow.perSecond)),
-    failures: samples.flatMap((sample) => sample.failure ?? []),
+    failures,
     samples,
   };
 }
@@ -152,11 +154,9 @@ function row(server, phase) {
   ];
 }
 
-function describe(sample) {
-  if (sample.failure !== undefined) return `FAILED: ${sample.failure}`;
-  const { idle, busy, slow } = sample;
+function describe({ ok, idle, busy, slow }) {
   return (
     `p99 idle ${number(idle.latencyMs.p99, 2)} ms, busy ${number(busy.latencyMs.p99, 2)} ms` +
-    ` (${number(slow.perSecond, 1)} slow requests/s)${sample.ok ? '' : `, WITH ERRORS ${JSON.stringify(busy.failures)}`}`
+    ` (${number(slow.perSecond, 1)} slow requests/s)${ok ? '' : `, WITH ERRORS ${JSON.stringify(busy.kinds)}`}`
   );
 }

@@ -3,6 +3,7 @@
  * handler modules, runs batches as they come, and returns when the worker is told to retire.
  */
 import { getPriority, setPriority } from 'node:os';
+import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
 import { headOf, splitBatch, targetOf } from '../batch.js';
 import { toErrorRecord } from '../errors.js';
@@ -10,18 +11,22 @@ import { OutboxWriter } from '../outbox.js';
 import {
   type AddressSlot,
   type Answer,
+  BOARD_CLAIM,
+  BOARD_HEAP,
   type Command,
   type Notice,
   type PackedBatch,
   STATUS_PENDING,
   type WorkerStart,
 } from '../protocol.js';
-import { answerTo, clientGone, invoke, isThenable } from './invoke.js';
+import { answerTo, clientGone, invoke, isThenable, timeIsUp } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
 import { type RequestSource, RingRequest } from './request.js';
 
 /** Ms after which finished answers are not kept for the end of their batch: the I/O thread is told to look. */
 const TELL_AFTER = 0.25;
+/** Ms between looks at the size of the heap. */
+const HEAP_EVERY = 1000;
 /** Ms a handler waits for the address of its peer before it goes on without. */
 const ADDRESS_TIMEOUT = 1000;
 
@@ -71,16 +76,27 @@ class LaneSource implements RequestSource {
   }
 }
 
+/** A batch that is being run: `at` is the next record, `seq` its number. */
+interface Batch {
+  readonly records: readonly string[];
+  readonly bodies: readonly (Uint8Array | null)[] | undefined;
+  at: number;
+  seq: number;
+}
+
 class WorkerThread {
   private readonly lane: MessagePort;
-  private readonly claim: Int32Array;
+  private readonly board: Int32Array;
   private readonly addressSlot: AddressSlot;
   private readonly modules = new Map<number, LoadedModule>();
   private readonly outbox: OutboxWriter;
   /** Requests whose handlers returned a promise that has not settled. */
   private readonly pending = new Map<number, RingRequest>();
-  /** Those of them the I/O thread has not been told about, with their time on the thread so far, in microseconds. */
-  private readonly untold = new Map<number, number>();
+  /** The one of them that the I/O thread has not been told about, with its time on the thread so far, in microseconds. */
+  private untold: { readonly seq: number; readonly held: number } | undefined;
+  private batch: Batch | undefined;
+  /** When the I/O thread was last told to look, on the performance.now() clock. */
+  private toldAt = 0;
   /** Something has been put into the outbox since the I/O thread was last told to look. */
   private news = false;
   private tellScheduled = false;
@@ -90,7 +106,7 @@ class WorkerThread {
 
   constructor(start: WorkerStart, end: () => void, fail: (error: unknown) => void) {
     this.lane = start.lane as MessagePort;
-    this.claim = start.claim;
+    this.board = start.board;
     this.addressSlot = start.address;
     this.outbox = new OutboxWriter(start.outbox);
     this.end = end;
@@ -111,7 +127,13 @@ class WorkerThread {
         return;
       }
     }
+    this.watchHeap();
+    setInterval(() => this.watchHeap(), HEAP_EVERY).unref();
     this.send({ kind: 'ready', threadId });
+  }
+
+  private watchHeap(): void {
+    Atomics.store(this.board, BOARD_HEAP, Math.round(getHeapStatistics().used_heap_size / 1024));
   }
 
   private async load(target: number, url: string): Promise<boolean> {
@@ -138,6 +160,10 @@ class WorkerThread {
       case 'cancel':
         this.pending.get(notice.seq)?._abort(clientGone());
         return;
+      case 'timeout':
+        this.pending.get(notice.seq)?._abort(timeIsUp(notice.ms));
+        this.send({ kind: 'alive', seq: notice.seq });
+        return;
       case 'load':
         void this.load(notice.target, notice.url).then((ok) => {
           if (ok) this.send({ kind: 'loaded', target: notice.target });
@@ -153,27 +179,59 @@ class WorkerThread {
 
   // ------------------------------------------------------------------------------------------------------- batches
 
-  private runBatch(batch: PackedBatch, bodies: readonly (Uint8Array | null)[] | undefined): void {
-    let before = performance.now();
-    let told = before;
-    const { first, records } = splitBatch(batch);
-    let seq = first;
-    for (let i = 0; i < records.length; i++) {
+  private runBatch(packed: PackedBatch, bodies: Batch['bodies']): void {
+    const { first, records } = splitBatch(packed);
+    this.batch = { records, bodies, at: 0, seq: first };
+    this.toldAt = performance.now();
+    this.goOn(this.toldAt);
+  }
+
+  /** Run what is left of the batch. `before`: until when the time of the thread has been charged to somebody. */
+  private goOn(before: number): void {
+    const batch = this.batch as Batch;
+    const { records, bodies } = batch;
+    let now = before;
+    while (batch.at < records.length) {
+      const { at, seq } = batch;
       const next = (seq + 1) | 0;
       // Not ours any more: it was taken back, and all behind it were with it.
-      if (Atomics.compareExchange(this.claim, 0, seq, next) !== seq) break;
-      const record = records[i] as string;
-      before = this.start(seq, targetOf(record), headOf(record), bodies?.[i] ?? null, before);
-      if (before - told > TELL_AFTER) {
-        this.tell();
-        told = before;
+      if (Atomics.compareExchange(this.board, BOARD_CLAIM, seq, next) !== seq) break;
+      batch.at = at + 1;
+      batch.seq = next;
+      const record = records[at] as string;
+      now = this.start(seq, targetOf(record), headOf(record), bodies?.[at] ?? null, now);
+      if (this.untold !== undefined) {
+        // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
+        // and what comes next may never end. A tick asked for in a microtask comes when no microtask is left. No
+        // message is received before that, so no other batch can begin.
+        this.charged = now;
+        queueMicrotask(this.hop);
+        return;
       }
-      seq = next;
+      this.tellIfLate(now);
     }
-    this.charged = before;
+    this.batch = undefined;
+    this.charged = now;
     this.tell();
-    // Promises that settle without waiting for anything (`async` out of habit) are answered in one go, in time.
-    if (this.untold.size > 0) this.scheduleTell();
+  }
+
+  private readonly hop = (): void => process.nextTick(this.resume);
+
+  private readonly resume = (): void => {
+    const { untold } = this;
+    if (untold !== undefined) {
+      this.untold = undefined;
+      this.put(untold.seq, PENDING, untold.held);
+    }
+    const now = performance.now();
+    this.tellIfLate(now);
+    this.goOn(now);
+  };
+
+  private tellIfLate(now: number): void {
+    if (now - this.toldAt <= TELL_AFTER) return;
+    this.tell();
+    this.toldAt = now;
   }
 
   /** Start one invocation, which has held the thread since `before`. Returns until when it did. */
@@ -197,7 +255,7 @@ class WorkerThread {
 
   private await(seq: number, req: RingRequest, answer: PromiseLike<Answer>, held: number): void {
     this.pending.set(seq, req);
-    this.untold.set(seq, held);
+    this.untold = { seq, held };
     answer.then(
       (answer) => this.put(seq, answer, this.settle(seq)),
       (error: unknown) => this.fail(seq, req, error, this.settle(seq)),
@@ -206,16 +264,15 @@ class WorkerThread {
 
   /** Returns how long it held the thread, when the I/O thread has not been told yet. */
   private settle(seq: number): number {
-    this.scheduleTell();
     this.pending.delete(seq);
-    const held = this.untold.get(seq);
-    if (held === undefined) return 0;
-    this.untold.delete(seq);
+    const { untold } = this;
+    if (untold?.seq !== seq) {
+      this.scheduleTell();
+      return 0;
+    }
+    this.untold = undefined;
     // `await req.json()` and then work: the work is done in a microtask, between the last charge and now.
-    const now = performance.now();
-    const more = micros(now - this.charged);
-    this.charged = now;
-    return held + more;
+    return untold.held + micros(performance.now() - this.charged);
   }
 
   private fail(seq: number, req: RingRequest, error: unknown, held: number): void {
@@ -237,8 +294,6 @@ class WorkerThread {
     this.tellScheduled = true;
     setImmediate(() => {
       this.tellScheduled = false;
-      for (const [seq, held] of this.untold) this.put(seq, PENDING, held);
-      this.untold.clear();
       this.tell();
     });
   }

@@ -40,3 +40,11 @@ function isBadRequest(error: unknown): boolean {
 export function clientGone(): OffloopError {
   return new OffloopError('OFFLOOP_ABORTED', 'the client went away before the answer was ready');
 }
+
+/** The reason of `req.signal` when `handlerTimeout` has passed. */
+export function timeIsUp(ms: number): OffloopError {
+  return new OffloopError(
+    'OFFLOOP_HANDLER_TIMEOUT',
+    `the handler has run for its handlerTimeout of ${ms} ms`,
+  );
+}

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
   type Accepted,
@@ -6,6 +7,8 @@ import {
   type Invocation,
   type PackedHead,
   type Payload,
+  type RefusalDetail,
+  type RefusalReason,
 } from '../protocol.js';
 import { BodyReader, type BodySink } from './body-reader.js';
 import type { EngineResponse } from './engine.js';
@@ -18,6 +21,7 @@ import type { Mount } from './router.js';
 export interface ExchangeHost {
   readonly maxBody: number;
   readonly stopping: boolean;
+  readonly development: boolean;
   readonly writer: ResponseWriter;
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
@@ -25,7 +29,7 @@ export interface ExchangeHost {
   /** The exchange is over: answered to the last byte, or its client gone. */
   finished(exchange: Exchange): void;
   answered(status: number, flags: number): void;
-  refused(refusal: Refusal): void;
+  refused(status: number, event: Refusal['event']): void;
   failed(request: string, error: unknown): void;
   /** Something of ours threw. */
   broken(error: unknown): void;
@@ -115,17 +119,12 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   private dispatch(): void {
     if (this.over) return;
-    const { dispatcher, target } = this.mount;
-    const accepted = dispatcher.dispatch(target, this);
-    // An inline handler has answered by now, if it could.
+    const accepted = this.mount.dispatcher.dispatch(this);
+    // An inline handler has answered by now, if it could, and whatever was not accepted has been refused.
     if (!this.answeredYet) {
       this.hook();
-      if (accepted === null) {
-        this.refuseOverload(dispatcher.retryAfter());
-      } else {
-        this.accepted = accepted;
-        this.host.watch(this);
-      }
+      this.accepted = accepted;
+      this.host.watch(this);
     }
     this.corked = false;
   }
@@ -172,25 +171,21 @@ export class Exchange implements Invocation, Gated, BodySink {
   fail(error: unknown): void {
     if (this.over || this.answeredYet) return;
     this.host.failed(`${this.method} ${this.path}`, error);
-    this.refuse(isStopped(error) ? REFUSALS.stopping : REFUSALS.failed);
+    const { stopping, failed } = REFUSALS;
+    this.turnAway(isStopped(error) ? stopping : failed, 0, error);
   }
 
-  /** Answer in the server's own name. */
-  refuse(refusal: Refusal): void {
+  refuse(reason: RefusalReason, { retryAfter, cause }: RefusalDetail): void {
+    this.turnAway(REFUSALS[reason], retryAfter, cause);
+  }
+
+  /** Answer in the server's own name. `retryAfter` in seconds, 0 for none. */
+  turnAway({ status, text, close, event }: Refusal, retryAfter = 0, cause?: unknown): void {
     if (this.over || this.answeredYet) return;
-    this.host.refused(refusal);
-    this.send(
-      refusal.status,
-      refusal.text === '' ? '' : TEXT_HEAD,
-      this.own(refusal.text),
-      refusal.close ? FLAG_CLOSE : 0,
-    );
-  }
-
-  private refuseOverload(retryAfter: number): void {
-    const refusal = REFUSALS.overloaded;
-    this.host.refused(refusal);
-    this.send(refusal.status, `${TEXT_HEAD}\r\nretry-after: ${retryAfter}`, this.own(refusal.text), 0);
+    this.host.refused(status, event);
+    const head = retryAfter > 0 ? `${TEXT_HEAD}\r\nretry-after: ${retryAfter}` : TEXT_HEAD;
+    const body = this.host.development && cause !== undefined ? `${text}\n\n${stackOf(cause)}\n` : text;
+    this.send(status, text === '' ? '' : head, this.own(body), close ? FLAG_CLOSE : 0);
   }
 
   private own(text: string): Payload {
@@ -268,7 +263,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   refuseLater(refusal: Refusal): void {
     this.hook();
     this.corked = false;
-    setImmediate(() => this.refuse(refusal));
+    setImmediate(() => this.turnAway(refusal));
   }
 
   /**
@@ -280,11 +275,11 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (this.over || this.answeredYet) return;
     this.hook();
     if (this.isHead) {
-      this.refuse(refusal);
+      this.turnAway(refusal);
       return;
     }
     this.answeredYet = true;
-    this.host.refused(refusal);
+    this.host.refused(refusal.status, refusal.event);
     const { res } = this;
     const write = (): void => this.host.writer.writeAhead(res, refusal.status, refusal.text);
     if (this.corked) write();
@@ -354,5 +349,14 @@ function isStopped(error: unknown): boolean {
     return error instanceof OffloopError && error.code === 'OFFLOOP_STOPPED';
   } catch {
     return false;
+  }
+}
+
+/** As {@link isStopped}. Causes included. */
+function stackOf(error: unknown): string {
+  try {
+    return inspect(error);
+  } catch {
+    return 'unprintable error';
   }
 }

@@ -12,6 +12,7 @@ import { Router } from './router.js';
 export class HttpServer implements ExchangeHost {
   readonly router = new Router();
   readonly maxBody: number;
+  readonly development: boolean;
   stopping = false;
   /** Exchanges that are open now. */
   open = 0;
@@ -26,6 +27,7 @@ export class HttpServer implements ExchangeHost {
 
   constructor(private readonly options: ResolvedServerOptions) {
     this.maxBody = options.maxBody;
+    this.development = options.development;
     this.reader = new RequestReader(options.maxLine);
     this.writer = new ResponseWriter(options.serverHeader);
   }
@@ -52,8 +54,8 @@ export class HttpServer implements ExchangeHost {
       exchange = new Exchange(this, res, reader);
       this.open++;
       if (problem !== undefined) exchange.refuseLater(problem);
-      else if (this.stopping) exchange.refuse(REFUSALS.stopping);
-      else if (mount === undefined) exchange.refuse(REFUSALS.notFound);
+      else if (this.stopping) exchange.turnAway(REFUSALS.stopping);
+      else if (mount === undefined) exchange.turnAway(REFUSALS.notFound);
       else if (reader.contentLength > this.maxBody)
         exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, this.maxBody));
       else {
@@ -104,13 +106,11 @@ export class HttpServer implements ExchangeHost {
     this.event((flags & FLAG_NOTHING) !== 0 ? names.serverStatus404 : names.serverStatusPrefix + status);
   }
 
-  refused(refusal: Refusal): void {
-    this.count(refusal.status);
+  refused(status: number, event: Refusal['event']): void {
+    this.count(status);
     if (this.options.eventLogger === undefined) return;
     const names = this.options.eventNames;
-    this.event(
-      refusal.event === undefined ? names.serverStatusPrefix + refusal.status : names[refusal.event],
-    );
+    this.event(event === undefined ? names.serverStatusPrefix + status : names[event]);
   }
 
   failed(request: string, error: unknown): void {

@@ -5,8 +5,6 @@ export interface Mount {
   /** Matched prefix without a trailing slash; '' for '/'. */
   readonly context: string;
   readonly dispatcher: Dispatcher;
-  /** Names the handler within its dispatcher. */
-  readonly target: number;
   /** The constant lines of a packed head: scheme and context. */
   readonly line: string;
   /** Its handler has asked for the address of a peer, so heads carry it from now on. */
@@ -42,18 +40,35 @@ export class Router {
       mounts = this.byHost.get(name) ?? new Map();
       this.byHost.set(name, mounts);
     }
+    const before = mounts.get(contextOf(path));
     mounts.set(contextOf(path), mount);
     this.refresh();
+    if (before !== undefined && before !== mount) this.closeIfGone(before);
   }
 
   /** Returns whether there was anything to remove. */
   delete(virtualHost: string | undefined, path: string): boolean {
     const name = virtualHost?.toLowerCase();
     const mounts = name === undefined ? this.anyHost : this.byHost.get(name);
-    const removed = mounts?.delete(contextOf(path)) ?? false;
+    const before = mounts?.get(contextOf(path));
+    mounts?.delete(contextOf(path));
     if (name !== undefined && mounts?.size === 0) this.byHost.delete(name);
     this.refresh();
-    return removed;
+    if (before !== undefined) this.closeIfGone(before);
+    return before !== undefined;
+  }
+
+  /** One mount may be bound under several hosts. */
+  private closeIfGone(mount: Mount): void {
+    if (!this.list().some((entry) => entry.mount === mount)) mount.dispatcher.close();
+  }
+
+  /** Every mount, those for any host first. */
+  list(): { virtualHost: string | null; mount: Mount }[] {
+    const all = [...this.anyHost.values()].map((mount) => ({ virtualHost: null as string | null, mount }));
+    for (const [virtualHost, mounts] of this.byHost)
+      for (const mount of mounts.values()) all.push({ virtualHost, mount });
+    return all;
   }
 
   private refresh(): void {

@@ -1,12 +1,15 @@
 /**
  * Decides what runs where and when. Admits invocations up to an exact bound, gives them to workers in batches at the
- * end of a loop turn, takes back what has not started when a worker turns out to be stuck, and delivers the answers.
+ * end of a loop turn, takes back what has not started when a worker turns out to be stuck, answers for what takes too
+ * long, and delivers the answers.
  */
+import { Deadlines } from '../deadlines.js';
 import { OffloopError } from '../errors.js';
 import type { OnAnswer } from '../outbox.js';
-import { type Accepted, type Dispatcher, type Invocation, STATUS_PENDING } from '../protocol.js';
-import { BATCH_BUDGET, ServiceTimes } from './service-times.js';
-import { Ticket, TicketQueue } from './ticket.js';
+import { type Accepted, type Invocation, STATUS_PENDING, type TimeLimits } from '../protocol.js';
+import { type Distribution, Histogram, WINDOW } from './histogram.js';
+import { MountQueue } from './mount-queue.js';
+import { Ticket } from './ticket.js';
 import type { Worker } from './worker.js';
 
 /** Ms between looks at workers in which promises are pending and nothing runs. */
@@ -15,17 +18,35 @@ const LOOK_AT_PENDING = 20;
 const STALLED_AFTER = 2;
 /** A refusal this many ms after the last one begins a new overload, which is logged again. */
 const OVERLOAD_GAP = 1000;
+/** Microseconds that a mount never seen is expected to take. */
+const UNKNOWN = 1000;
+/** Microseconds from which on an invocation is slow: some threads are kept clear of those, see `spare`. */
+const SLOW = 10_000;
+/** Ms without cheap work after which no thread is kept for it. */
+const CHEAP_MEMORY = 1000;
+/** Ms before a stuck worker is ended at which its replacement is started, so that it is there in time. */
+const PREPARE = 250;
 
 /** What the dispatcher may ask of whoever keeps the threads. */
 export interface Threads {
   /** Workers that take work, the longest-serving first. */
   readonly ready: readonly Worker[];
+  /** All that may still have something to say. */
+  readonly all: Iterable<Worker>;
   /** Workers on their way to being ready. */
   readonly starting: number;
   /** Start one more worker if the bound allows it. */
   grow(): void;
   /** A worker has nothing to do any more. */
   idle(worker: Worker): void;
+  /** A worker has served as many invocations as it should. */
+  worn(worker: Worker): void;
+  /** A worker may have to be ended soon: have another one ready. */
+  suspect(worker: Worker): void;
+  /** It does not have to be ended. */
+  cleared(worker: Worker): void;
+  /** The loop of a worker is stuck, with this invocation overdue: end it. */
+  stuck(worker: Worker, ticket: Ticket): void;
   overloaded(message: string, error: unknown): void;
 }
 
@@ -33,35 +54,55 @@ export interface DispatcherLimits {
   readonly nMax: number;
   readonly queueSize: number;
   readonly concurrency: number;
+  readonly batchMicros: number;
 }
 
-export class PoolDispatcher implements Dispatcher {
-  readonly times = new ServiceTimes();
+export class PoolDispatcher {
   closed = false;
-  queuedMax = 0;
+  /** Why no worker can start, and when the next one is tried; undefined while there is hope. */
+  outage: { readonly cause: unknown; readonly retryAt: number } | undefined;
   refused = 0;
   accepted = 0;
+  readonly timedOut = { queue: 0, handler: 0 };
+  /** Every mount that may still send something. */
+  readonly mounts = new Set<MountQueue>();
 
-  private readonly queue = new TicketQueue();
+  /** Mounts of which something waits. */
+  private readonly active: MountQueue[] = [];
+  /** Virtual time of the mount served last: where one that wakes up joins. */
+  private virtual = 0;
+  private waitingNow = 0;
+  private waitingMost = 0;
   /** Invocations given to workers and not reported back as answered or pending. */
   private given = 0;
+  /** Those of them that are expected to be slow. */
+  private slowGiven = 0;
+  private cheapAt = Number.NEGATIVE_INFINITY;
   /** Pending promises in all workers. */
   private pending = 0;
   private pumpScheduled = false;
+  /** When this turn's first invocation came. */
+  private turnAt = 0;
   /** Whose answers are being delivered. */
   private collecting: Worker | undefined;
   private sweepTimer: NodeJS.Timeout | undefined;
   private refusedAt = Number.NEGATIVE_INFINITY;
   private refusedInARow = 0;
+  private rotatedAt = performance.now();
   private readonly drained: (() => void)[] = [];
+  private readonly deadlines = new Deadlines<Ticket>((ticket) => this.expired(ticket));
+  /** Threads that slow work may not take while there is cheap work about. */
+  private readonly spare: number;
 
   constructor(
     private readonly limits: DispatcherLimits,
     private readonly threads: Threads,
-  ) {}
+  ) {
+    this.spare = Math.floor(limits.nMax / 4);
+  }
 
   get queued(): number {
-    return this.queue.size;
+    return this.waitingNow;
   }
   get running(): number {
     return this.given;
@@ -70,20 +111,46 @@ export class PoolDispatcher implements Dispatcher {
     return this.pending;
   }
 
+  mount(target: number, limits: TimeLimits): MountQueue {
+    const mount = new MountQueue(this, target, limits);
+    this.mounts.add(mount);
+    return mount;
+  }
+
   // ----------------------------------------------------------------------------------------------------- admission
 
-  /** Accept an invocation, or null when nMax are running and queueSize are waiting. */
-  dispatch(target: number, invocation: Invocation): Accepted | null {
-    if (this.closed || this.queue.size + this.given >= this.capacity()) {
-      this.noteRefusal();
+  /** Accept an invocation, or refuse it when nMax are running and queueSize are waiting. */
+  admit(mount: MountQueue, invocation: Invocation): Accepted | null {
+    if (this.closed || this.outage !== undefined || !this.hasRoom(mount)) {
+      this.turnAway(mount, invocation);
       return null;
     }
-    const ticket = new Ticket(target, invocation, this.cancel);
+    if (!this.pumpScheduled) {
+      this.pumpScheduled = true;
+      this.turnAt = performance.now();
+      // The check phase comes right behind the sockets of this turn: all they brought travels together.
+      setImmediate(this.endOfTurn);
+    }
+    const ticket = new Ticket(mount, invocation, this.turnAt);
     this.accepted++;
-    this.queue.push(ticket);
-    if (this.queue.size > this.queuedMax) this.queuedMax = this.queue.size;
-    this.schedulePump();
+    mount.accepted++;
+    this.enqueue(ticket, false);
     return ticket;
+  }
+
+  /** Whether one more fits. When the queue is full a mount that has less than the others in it gets a place of theirs. */
+  private hasRoom(mount: MountQueue): boolean {
+    if (this.waitingNow + this.given < this.capacity()) return true;
+    if (this.active.length < 2 && this.active[0] === mount) return false;
+    let longest = mount;
+    for (const other of this.active) if (other.queue.size > longest.queue.size) longest = other;
+    const last = longest.queue.last;
+    if (last === undefined || longest.queue.size <= mount.queue.size + 1) return false;
+    this.dequeue(last);
+    this.over(last);
+    // Not here, where the engine is in the middle of another request.
+    setImmediate(() => this.turnAway(longest, last.invocation));
+    return true;
   }
 
   /** One invocation can run on each thread that may exist and is not full of pending promises; queueSize may wait. */
@@ -95,15 +162,29 @@ export class PoolDispatcher implements Dispatcher {
     return capacity;
   }
 
+  private turnAway(mount: MountQueue, invocation: Invocation): void {
+    this.refused++;
+    mount.refused++;
+    if (this.closed) {
+      invocation.refuse('stopping', { retryAfter: 0 });
+    } else if (this.outage !== undefined) {
+      const retryAfter = Math.max(1, Math.ceil((this.outage.retryAt - performance.now()) / 1000));
+      invocation.refuse('noWorker', { retryAfter, cause: this.outage.cause });
+    } else {
+      this.noteOverload();
+      invocation.refuse('overloaded', { retryAfter: this.retryAfter() });
+    }
+  }
+
+  /** Whole seconds until what waits will have been served, by what it has cost lately; at least 1. */
   retryAfter(): number {
-    const backlogMs = ((this.queue.size + this.given) * this.times.mean) / 1000 / this.limits.nMax;
-    return Math.max(1, Math.ceil(backlogMs / 1000));
+    let micros = this.given * this.mean;
+    for (const mount of this.active) micros += mount.queue.size * mount.times.mean;
+    return Math.max(1, Math.ceil(micros / this.limits.nMax / 1e6));
   }
 
   /** One line when an overload begins and one when it is over, never one per request: logging would be the next overload. */
-  private noteRefusal(): void {
-    this.refused++;
-    if (this.closed) return;
+  private noteOverload(): void {
     const now = performance.now();
     if (now - this.refusedAt > OVERLOAD_GAP) {
       const { nMax, queueSize } = this.limits;
@@ -130,59 +211,117 @@ export class PoolDispatcher implements Dispatcher {
     }, OVERLOAD_GAP).unref();
   }
 
-  // -------------------------------------------------------------------------------------------------------- giving
+  // --------------------------------------------------------------------------------------------------------- lines
 
-  /** The check phase comes right behind the sockets of this turn: all they brought travels together. */
-  private schedulePump(): void {
-    if (this.pumpScheduled) return;
-    this.pumpScheduled = true;
-    setImmediate(this.endOfTurn);
+  /** Into the line of its mount: at the end, or at the head when it has been there before. */
+  private enqueue(ticket: Ticket, again: boolean): void {
+    const { mount } = ticket;
+    if (mount.queue.size === 0) {
+      // One that had nothing to do for a while has not saved up for it.
+      if (!again) mount.virtual = Math.max(mount.virtual, this.virtual);
+      this.active.push(mount);
+    }
+    if (again) mount.queue.unshift(ticket);
+    else mount.queue.push(ticket);
+    ticket.state = 'queued';
+    this.waitingNow++;
+    if (this.waitingNow > this.waitingMost) this.waitingMost = this.waitingNow;
+    const { queueTimeout } = mount.limits;
+    if (queueTimeout > 0) this.deadlines.set(ticket, queueTimeout, ticket.acceptedAt);
   }
+
+  private dequeue(ticket: Ticket): void {
+    const { mount } = ticket;
+    mount.queue.remove(ticket);
+    if (mount.queue.size === 0) this.active.splice(this.active.indexOf(mount), 1);
+    this.waitingNow--;
+    if (ticket.dueLine !== undefined) this.deadlines.clear(ticket);
+  }
+
+  private over(ticket: Ticket): void {
+    ticket.state = 'done';
+    if (ticket.dueLine !== undefined) this.deadlines.clear(ticket);
+  }
+
+  private expected(mount: MountQueue): number {
+    return mount.times.expected ?? Math.max(UNKNOWN, this.limits.batchMicros);
+  }
+
+  /**
+   * Whose turn it is: of the mounts that wait, the one that has had the least of the threads' time since it began to
+   * wait (start-time fair queueing). A mount of slow handlers gets as much time as one of cheap handlers, not as many
+   * turns. Slow work is passed over while it has all threads it may have.
+   */
+  private next(): MountQueue | undefined {
+    const { active } = this;
+    if (active.length === 1 && this.slowGiven === 0) return active[0];
+    let best: MountQueue | undefined;
+    for (const mount of active)
+      if ((best === undefined || mount.virtual < best.virtual) && this.mayRun(mount)) best = mount;
+    return best;
+  }
+
+  private mayRun(mount: MountQueue): boolean {
+    if (this.spare === 0 || this.slowGiven < this.limits.nMax - this.spare || this.expected(mount) < SLOW)
+      return true;
+    return performance.now() - this.cheapAt > CHEAP_MEMORY;
+  }
+
+  // -------------------------------------------------------------------------------------------------------- giving
 
   private readonly endOfTurn = (): void => {
     this.pumpScheduled = false;
     // What is finished by now need not wait for its hint.
-    if (this.given > 0) for (const worker of this.threads.ready) if (worker.given > 0) this.collect(worker);
+    if (this.given > 0) for (const worker of this.threads.all) if (worker.given > 0) this.collect(worker);
     this.pump();
   };
 
+  private schedulePump(): void {
+    if (this.pumpScheduled) return;
+    this.pumpScheduled = true;
+    this.turnAt = performance.now();
+    setImmediate(this.endOfTurn);
+  }
+
   /** Give waiting invocations to workers until one side runs out. */
   pump(): void {
-    while (this.queue.first !== undefined) {
-      const worker = this.pick(this.queue.first.target);
-      if (worker === undefined) {
-        // Threads first: grow while work waits that no thread on its way up will take.
-        for (let n = this.threads.starting; n < this.queue.size; n++) {
-          const before = this.threads.starting;
-          this.threads.grow();
-          if (this.threads.starting === before) break;
+    if (this.waitingNow > 0) {
+      const now = performance.now();
+      for (let mount = this.next(); mount !== undefined; mount = this.next()) {
+        const worker = this.pick(mount, now);
+        if (worker === undefined) {
+          // Threads first: grow while work waits that no thread on its way up will take.
+          for (let n = this.threads.starting; n < this.waitingNow; n++) {
+            const before = this.threads.starting;
+            this.threads.grow();
+            if (this.threads.starting === before) break;
+          }
+          break;
         }
-        break;
+        this.fill(worker, now);
       }
-      this.fill(worker);
     }
     if (this.given > 0) this.sweepSoon();
   }
 
   /**
    * The worker for the next invocation: the one with the fewest pending promises, since their continuations want its
-   * loop too; what is given counts with them for a target that is async. Among equals one that is awake and has room in
+   * loop too; what is given counts with them for a mount that is async. Among equals one that is awake and has room in
    * its budget, before a second one is woken. Work over the budget only goes to a worker with nothing else to do.
    */
-  private pick(target: number): Worker | undefined {
-    const cost = this.times.expected(target);
-    const spread = this.times.isAsync(target);
+  private pick(mount: MountQueue, now: number): Worker | undefined {
+    const cost = this.expected(mount);
+    const spread = mount.times.isAsync;
     let best: Worker | undefined;
     let bestLoad = 0;
-    let now = -1;
     for (const worker of this.threads.ready) {
       // Any of those given may turn out to be async, so they count in full.
       if (worker.pending + worker.given >= this.limits.concurrency) continue;
-      if (worker.given > 0) {
-        if (worker.cost + cost > BATCH_BUDGET) continue;
-        if (now < 0) now = performance.now();
-        if (now - worker.progressAt > STALLED_AFTER) continue;
-      }
+      if (
+        worker.given > 0 &&
+        (worker.cost + cost > this.limits.batchMicros || now - worker.progressAt > STALLED_AFTER)
+      )
+        continue;
       const load = spread ? worker.pending + worker.given : worker.pending;
       if (
         best === undefined ||
@@ -197,25 +336,32 @@ export class PoolDispatcher implements Dispatcher {
   }
 
   /**
-   * Give `worker` a batch from the head of the queue: one invocation in any case, more while they fit its budget; of a
-   * target that is async, its share.
+   * Give `worker` a batch: one invocation in any case, more while they fit its budget; of a mount that is async, its
+   * share.
    */
-  private fill(worker: Worker): void {
+  private fill(worker: Worker, now: number): void {
     const batch: Ticket[] = [];
     let cost = worker.cost;
     let room = this.limits.concurrency - worker.pending - worker.given;
-    const share = Math.ceil(this.queue.size / this.threads.ready.length);
-    for (let ticket = this.queue.first; ticket !== undefined; ticket = this.queue.first) {
-      const expected = this.times.expected(ticket.target);
-      if (share < room && this.times.isAsync(ticket.target)) room = share;
-      if (batch.length > 0 && (cost + expected > BATCH_BUDGET || batch.length >= room)) break;
+    const share = Math.ceil(this.waitingNow / this.threads.ready.length);
+    for (let mount = this.next(); mount !== undefined; mount = this.next()) {
+      const expected = this.expected(mount);
+      if (share < room && mount.times.isAsync) room = share;
+      if (batch.length > 0 && (cost + expected > this.limits.batchMicros || batch.length >= room)) break;
       cost += expected;
+      if (expected < SLOW) this.cheapAt = now;
+      else this.slowGiven++;
+      const ticket = mount.queue.first as Ticket;
+      this.dequeue(ticket);
+      this.virtual = mount.virtual;
+      mount.virtual += expected + 1;
       ticket.cost = expected;
-      this.queue.remove(ticket);
+      ticket.givenAt = now;
+      if (mount.limits.handlerTimeout > 0) this.deadlines.set(ticket, mount.limits.handlerTimeout, now);
       batch.push(ticket);
     }
     this.given += batch.length;
-    worker.give(batch);
+    worker.give(batch, now);
   }
 
   // --------------------------------------------------------------------------------------------------- taking back
@@ -239,28 +385,98 @@ export class PoolDispatcher implements Dispatcher {
    */
   private sweep(): void {
     const now = performance.now();
-    for (const worker of [...this.threads.ready]) {
+    for (const worker of [...this.threads.all]) {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
       if (worker.given > 1) this.requeue(worker);
     }
-    if (this.queue.size > 0) this.pump();
+    if (this.waitingNow > 0) this.pump();
+    if (now - this.rotatedAt > WINDOW) this.rotate(now);
   }
 
-  /** Take back what `worker` has not started. Returns whether there was anything. */
-  requeue(worker: Worker): boolean {
+  /** Take back what `worker` has not started. */
+  requeue(worker: Worker): void {
     const tickets = worker.takeBack();
     this.given -= tickets.length;
     for (const ticket of tickets.reverse()) {
+      if (ticket.cost >= SLOW) this.slowGiven--;
       if (ticket.cancelled) {
-        ticket.state = 'done';
+        this.over(ticket);
         continue;
       }
-      ticket.state = 'queued';
-      this.queue.unshift(ticket);
+      ticket.mount.virtual -= ticket.cost + 1;
+      if (ticket.dueLine !== undefined) this.deadlines.clear(ticket);
+      this.enqueue(ticket, true);
     }
     this.checkDrained();
-    return tickets.length > 0;
+  }
+
+  // ------------------------------------------------------------------------------------------------------ deadlines
+
+  private expired(ticket: Ticket): void {
+    const { worker, mount } = ticket;
+    if (ticket.state === 'queued') {
+      this.dequeue(ticket);
+      this.over(ticket);
+      this.timedOut.queue++;
+      mount.timedOutInQueue++;
+      ticket.invocation.refuse('queueTimeout', { retryAfter: this.retryAfter() });
+      this.checkDrained();
+    } else if (worker === undefined) {
+      // Over in this very moment.
+    } else if (!worker.hasStarted(ticket)) {
+      // Stuck behind another one, which is the late one.
+      this.requeue(worker);
+      this.pump();
+    } else if (ticket.stage === 'time') {
+      this.late(ticket, worker);
+    } else if (ticket.stage === 'suspect') {
+      ticket.stage = 'kill';
+      this.threads.suspect(worker);
+      this.deadlines.set(ticket, Math.min(PREPARE, mount.limits.killAfter), performance.now());
+    } else {
+      this.end(ticket, worker);
+    }
+  }
+
+  /** The handler has had its time: answer for it, fire its signal, and see whether the worker's loop still turns. */
+  private late(ticket: Ticket, worker: Worker): void {
+    // It may have answered a moment ago.
+    this.collect(worker);
+    if (ticket.state === 'done') return;
+    const { handlerTimeout, killAfter } = ticket.mount.limits;
+    this.timedOut.handler++;
+    ticket.mount.timedOut++;
+    worker.send({ kind: 'timeout', seq: ticket.seq, ms: handlerTimeout });
+    ticket.stage = 'suspect';
+    this.deadlines.set(ticket, Math.max(0, killAfter - PREPARE), performance.now());
+    if (ticket.cancelled) return;
+    ticket.cancelled = true;
+    ticket.invocation.refuse('handlerTimeout', { retryAfter: 0 });
+  }
+
+  /** The loop of `worker` has turned since this invocation was found late: it is slow, not stuck. */
+  alive(worker: Worker, seq: number): void {
+    const ticket = worker.find(seq);
+    if (ticket !== undefined && ticket.dueLine !== undefined) this.deadlines.clear(ticket);
+    this.threads.cleared(worker);
+  }
+
+  /** An overdue invocation has shown no life for `killAfter`. */
+  private end(ticket: Ticket, worker: Worker): void {
+    this.collect(worker);
+    if (ticket.state === 'done') {
+      this.threads.cleared(worker);
+      return;
+    }
+    // A promise that settles late because another invocation has the thread is not to blame; that one has a deadline of
+    // its own, or is allowed to take as long as it likes.
+    const running = worker.running();
+    if (running !== undefined && running !== ticket) {
+      this.deadlines.set(ticket, Math.max(1, ticket.mount.limits.killAfter), performance.now());
+      return;
+    }
+    this.threads.stuck(worker, ticket);
   }
 
   // ------------------------------------------------------------------------------------------------------- answers
@@ -282,9 +498,10 @@ export class PoolDispatcher implements Dispatcher {
     if (ticket === undefined) return; // answered already in its name, when its worker was given up
     if (status === STATUS_PENDING) {
       this.given--;
+      if (ticket.cost >= SLOW) this.slowGiven--;
       this.pending++;
       worker.markPending(ticket);
-      this.times.sample(ticket.target, micros, true);
+      ticket.mount.times.sample(micros, true);
       return;
     }
     this.finish(worker, ticket, micros);
@@ -312,36 +529,50 @@ export class PoolDispatcher implements Dispatcher {
 
   /** Take a ticket that is answered off the books. */
   private finish(worker: Worker, ticket: Ticket, micros: number): void {
-    if (ticket.state === 'given') this.times.sample(ticket.target, micros, false);
+    const { mount } = ticket;
+    let took = micros;
+    if (ticket.state === 'given') mount.times.sample(micros, false);
+    // Waiting included: what the client sees.
+    else took = (performance.now() - ticket.givenAt) * 1000;
+    const waited = (ticket.givenAt - ticket.acceptedAt) * 1000;
+    mount.queueWait.record(waited);
+    mount.runTime.record(took);
+    worker.queueWait.record(waited);
+    worker.runTime.record(took);
     worker.served++;
+    if (worker.served === worker.wornAfter) this.threads.worn(worker);
     this.strike(worker, ticket);
   }
 
   /** Off the books of the worker and ours, however it ended. */
   private strike(worker: Worker, ticket: Ticket): void {
-    if (ticket.state === 'given') this.given--;
-    else this.pending--;
+    if (ticket.state === 'given') {
+      this.given--;
+      if (ticket.cost >= SLOW) this.slowGiven--;
+    } else {
+      this.pending--;
+    }
     worker.drop(ticket);
-    ticket.state = 'done';
+    this.over(ticket);
   }
 
   private heard(worker: Worker): void {
     worker.progressAt = performance.now();
-    if (this.queue.size > 0) this.schedulePump();
+    if (this.waitingNow > 0) this.schedulePump();
     if (worker.idle) this.threads.idle(worker);
     this.checkDrained();
   }
 
   /** The client is gone. Waiting: out of the queue at once. Running: its signal fires, its answer is dropped. */
-  private readonly cancel = (ticket: Ticket): void => {
+  cancel(ticket: Ticket): void {
     if (ticket.state === 'queued') {
-      this.queue.remove(ticket);
-      ticket.state = 'done';
+      this.dequeue(ticket);
+      this.over(ticket);
       this.checkDrained();
     } else {
       ticket.worker?.send({ kind: 'cancel', seq: ticket.seq });
     }
-  };
+  }
 
   /** Fail everything `worker` has started and not answered. */
   failStarted(worker: Worker, error: unknown): void {
@@ -357,7 +588,13 @@ export class PoolDispatcher implements Dispatcher {
     this.collect(worker);
     this.requeue(worker);
     this.failStarted(worker, error);
-    if (this.queue.size > 0) this.pump();
+    this.pump();
+  }
+
+  /** No worker can start, so nobody shall wait for one. `retryAt`: when the next one is tried. */
+  giveUp(cause: unknown, retryAt: number): void {
+    this.outage = { cause, retryAt };
+    this.emptyQueue((ticket) => this.turnAway(ticket.mount, ticket.invocation));
   }
 
   // ----------------------------------------------------------------------------------------------------- the end
@@ -371,17 +608,62 @@ export class PoolDispatcher implements Dispatcher {
   }
 
   private checkDrained(): void {
-    if (this.drained.length === 0 || this.queue.size + this.given + this.pending > 0) return;
+    if (this.drained.length === 0 || this.waitingNow + this.given + this.pending > 0) return;
     for (const resolve of this.drained.splice(0)) resolve();
   }
 
   /** Fail everything that still waits. */
   failQueued(error: unknown): void {
-    for (let ticket = this.queue.first; ticket !== undefined; ticket = this.queue.first) {
-      this.queue.remove(ticket);
-      ticket.state = 'done';
-      ticket.invocation.fail(error);
+    this.emptyQueue((ticket) => ticket.invocation.fail(error));
+  }
+
+  private emptyQueue(tell: (ticket: Ticket) => void): void {
+    for (let mount = this.active[0]; mount !== undefined; mount = this.active[0]) {
+      const ticket = mount.queue.first as Ticket;
+      this.dequeue(ticket);
+      this.over(ticket);
+      tell(ticket);
     }
     this.checkDrained();
+  }
+
+  // ------------------------------------------------------------------------------------------------------- figures
+
+  /** Most that waited at the same time since this was last asked. */
+  takeQueuedMost(): number {
+    const most = this.waitingMost;
+    this.waitingMost = this.waitingNow;
+    return most;
+  }
+
+  queueWait(): Distribution {
+    return Histogram.merge([...this.mounts].map((mount) => mount.queueWait));
+  }
+  runTime(): Distribution {
+    return Histogram.merge([...this.mounts].map((mount) => mount.runTime));
+  }
+  /** Mean microseconds that recent invocations held their thread. */
+  get mean(): number {
+    let micros = 0;
+    let accepted = 0;
+    for (const mount of this.mounts) {
+      micros += mount.times.mean * mount.accepted;
+      accepted += mount.accepted;
+    }
+    return accepted === 0 ? 0 : micros / accepted;
+  }
+
+  /** @internal Called by the sweep; idle pools rotate when they are looked at. */
+  rotate(now = performance.now()): void {
+    if (now - this.rotatedAt < WINDOW) return;
+    this.rotatedAt = now;
+    for (const mount of this.mounts) {
+      mount.queueWait.rotate();
+      mount.runTime.rotate();
+    }
+    for (const worker of this.threads.all) {
+      worker.queueWait.rotate();
+      worker.runTime.rotate();
+    }
   }
 }

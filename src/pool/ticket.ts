@@ -1,37 +1,51 @@
+import type { Due } from '../deadlines.js';
 import type { Accepted, Invocation } from '../protocol.js';
+import type { MountQueue } from './mount-queue.js';
 import type { Worker } from './worker.js';
 
 /** Where a ticket is: waiting, on a worker's lane, with a promise pending in a worker, or over. */
 export type TicketState = 'queued' | 'given' | 'pending' | 'done';
 
+/**
+ * What its deadline means. `time`: its turn or its answer is due. `suspect`, `kill`: it has been answered 504, and its
+ * worker has not shown since that it is alive: have a replacement ready, then end it.
+ */
+export type Stage = 'time' | 'suspect' | 'kill';
+
 /** An accepted invocation on its way through the dispatcher. Lives on the I/O thread, dead once `done`. */
-export class Ticket implements Accepted {
-  readonly target: number;
-  readonly invocation: Invocation;
+export class Ticket implements Accepted, Due {
   state: TicketState = 'queued';
-  /** Its client is gone; whatever comes back is dropped, and it is not given away again. */
+  /** Its client is gone or has its answer: whatever comes back is dropped, and it is not given away again. */
   cancelled = false;
+  stage: Stage = 'time';
   /** Set while `given` or `pending`: who has it, and under which number. */
   worker: Worker | undefined;
   seq = 0;
   /** Microseconds it is expected to take, as booked on the worker it was given to. */
   cost = 0;
+  /** When it was given away, on the performance.now() clock. */
+  givenAt = 0;
   /** Links of the {@link TicketQueue}. */
-  prev: Ticket | undefined;
-  next: Ticket | undefined;
+  prev: Ticket | undefined = undefined;
+  next: Ticket | undefined = undefined;
+  dueAt = 0;
+  dueLine: Due['dueLine'] = undefined;
+  duePrev: Due['duePrev'] = undefined;
+  dueNext: Due['dueNext'] = undefined;
 
-  private readonly onCancel: (ticket: Ticket) => void;
-
-  constructor(target: number, invocation: Invocation, onCancel: (ticket: Ticket) => void) {
-    this.target = target;
-    this.invocation = invocation;
-    this.onCancel = onCancel;
+  constructor(
+    readonly mount: MountQueue,
+    readonly invocation: Invocation,
+    /** When it was admitted, on the performance.now() clock. */
+    readonly acceptedAt: number,
+  ) {
+    this.worker = undefined;
   }
 
   cancel(): void {
     if (this.cancelled || this.state === 'done') return;
     this.cancelled = true;
-    this.onCancel(this);
+    this.mount.dispatcher.cancel(this);
   }
 }
 
@@ -41,7 +55,7 @@ export class Ticket implements Accepted {
  */
 export class TicketQueue {
   first: Ticket | undefined;
-  private last: Ticket | undefined;
+  last: Ticket | undefined;
   size = 0;
 
   push(ticket: Ticket): void {

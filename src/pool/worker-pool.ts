@@ -9,12 +9,18 @@ import {
   receiveMessageOnPort,
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { requestLine } from '../batch.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
-import type { Command, WorkerStart } from '../protocol.js';
+import type { Command, TimeLimits, WorkerStart } from '../protocol.js';
 import { PoolDispatcher, type Threads } from './dispatcher.js';
-import { Worker } from './worker.js';
+import { type Distribution, Histogram } from './histogram.js';
+import { type Deferred, deferred, type Life, within } from './life.js';
+import type { MountQueue } from './mount-queue.js';
+import { captureStack } from './stack.js';
+import type { Ticket } from './ticket.js';
+import { Worker, type WorkerState } from './worker.js';
 
 /** Ms a worker may take to load its modules and run onWorkerStart. */
 const START_TIMEOUT = 60_000;
@@ -25,19 +31,37 @@ const POISONED_GRACE = 1_000;
 /** Ms before a worker is started again after one that died by itself: doubles with each in a row. */
 const BACKOFF_FROM = 100;
 const BACKOFF_TO = 10_000;
+/** Starts that failed in a row, with no worker left, after which nobody is kept waiting for one. */
+const GIVE_UP_AFTER = 3;
+/** Ms that may pass until the stack of a stuck thread is there. */
+const STACK_TIMEOUT = 500;
+/** Ms after which a thread that was told to end and has not is written off. */
+const LOST_AFTER = 5_000;
+/** Ms between looks at the age and the heap of workers. */
+const WEAR_EVERY = 1_000;
+/** By how much the limits of `recycleAfter` differ from worker to worker, up and down. */
+const JITTER = 0.1;
 
 /** Numbers of one worker. */
 export interface WorkerStats {
   name: string;
   /** As in node:worker_threads; 0 until the thread is ready. */
   threadId: number;
-  state: 'starting' | 'ready' | 'retiring';
+  state: Exclude<WorkerState, 'gone'>;
+  /** Ms since it was started. */
+  age: number;
   /** Invocations on its lane, of which at most one runs at any moment. */
   running: number;
   /** Promises of async handlers that have not settled. */
   pending: number;
   /** Answers it has given. */
   served: number;
+  /** Bytes of JavaScript heap in use, about a second ago. */
+  heapUsed: number;
+  /** Share of the time since stats were last read in which its event loop was busy, 0 to 1. */
+  utilization: number;
+  queueWaitMicros: Distribution;
+  runTimeMicros: Distribution;
 }
 
 /** Numbers of a pool: plain JSON. Counters count since the pool was made. */
@@ -52,19 +76,35 @@ export interface WorkerPoolStats {
   busy: number;
   /** Invocations that wait for a thread. */
   queued: number;
-  /** Most that ever waited at the same time. */
+  /** Most that waited at the same time since stats were last read. */
   queuedMax: number;
   /** Invocations given to threads and not finished; async ones leave this number while their promise is pending. */
   running: number;
   /** Promises of async handlers that have not settled, in all workers. */
   pending: number;
   accepted: number;
-  /** Refused because every thread was busy and the queue full. */
+  /** Refused because every thread was busy and the queue full, or because no worker could start. */
   refused: number;
+  /** Answered because they had waited for `queueTimeout`, or run for `handlerTimeout`. */
+  timedOut: { queue: number; handler: number };
   /** Workers that died: exits, uncaught exceptions, heap limits. */
   crashed: number;
+  /** Workers that were ended because a handler was stuck in them. */
+  killed: number;
+  /** Workers that were replaced because of `recycleAfter`. */
+  recycled: number;
+  /** Threads that were told to end and did not. */
+  lost: number;
+  /** How often the code has been reloaded. */
+  reloads: number;
+  /** Why the last worker could not start, and how many in a row; null when the last one could. */
+  startFailure: { message: string; inARow: number } | null;
   /** Mean microseconds that recent invocations held their thread. */
   meanMicros: number;
+  /** Microseconds from admission to being given to a thread, over the last one to two minutes. */
+  queueWaitMicros: Distribution;
+  /** Microseconds the handlers took, waiting for their promises included. */
+  runTimeMicros: Distribution;
   workers: WorkerStats[];
 }
 
@@ -74,37 +114,11 @@ export interface PoolListener {
   warn(message: string, error: unknown): void;
 }
 
-interface Deferred {
-  readonly promise: Promise<void>;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
-
 interface Module {
   readonly target: number;
   readonly url: string;
   /** Some worker has loaded it: if one cannot now, that is no fault of the module's. */
   proven: boolean;
-}
-
-/** What the pool keeps of a worker beyond what the dispatcher sees. */
-interface Life {
-  readonly worker: Worker;
-  readonly kill: AbortController;
-  readonly startTimer: NodeJS.Timeout;
-  /** Settles when it is ready, or when it is known that it never will be. */
-  readonly ready: Deferred;
-  /** Resolves when the thread has ended. */
-  readonly gone: Deferred;
-  /** Modules it was told to load after its start, by target. */
-  readonly loads: Map<number, Deferred>;
-  /** Whether somebody waits for `ready` and reports a failure. */
-  readonly awaited: boolean;
-  wasReady: boolean;
-  /** An exception nobody caught has happened in it. */
-  poisoned: boolean;
-  /** Why it could not become ready, or why it must go. */
-  failure: unknown;
 }
 
 /**
@@ -124,6 +138,15 @@ export class WorkerPool implements AsyncDisposable {
   private nextTarget = 0;
   private nextName = 1;
   private crashed = 0;
+  private killed = 0;
+  private recycled = 0;
+  private lost = 0;
+  private reloads = 0;
+  private startFailure: string | undefined;
+  private recycling = false;
+  private reloading: Promise<void> | undefined;
+  private reloadingNext: Promise<void> | undefined;
+  private wearTimer: NodeJS.Timeout | undefined;
   private failedStarts = 0;
   private notBefore = 0;
   private retryTimer: NodeJS.Timeout | undefined;
@@ -169,27 +192,36 @@ export class WorkerPool implements AsyncDisposable {
       get starting() {
         return pool.countStarting();
       },
+      get all() {
+        return pool.lives.keys();
+      },
       grow: () => pool.grow(),
-      idle: (worker) => pool.becameIdle(worker),
+      idle: (worker) => pool.withLife(worker, (life) => pool.becameIdle(life)),
+      worn: (worker) => pool.withLife(worker, (life) => void pool.recycle(life)),
+      suspect: (worker) => pool.withLife(worker, (life) => pool.prepare(life)),
+      cleared: (worker) => pool.withLife(worker, (life) => pool.discardReplacement(life)),
+      stuck: (worker, ticket) => pool.withLife(worker, (life) => void pool.endStuck(life, ticket)),
       overloaded: (message, error) =>
         error === undefined ? pool.warn(message, error) : pool.error(message, error),
     };
     this.dispatcher = new PoolDispatcher(options, threads);
+    const { ms, heapMb } = options.recycleAfter;
+    if (ms !== Number.POSITIVE_INFINITY || heapMb !== Number.POSITIVE_INFINITY) {
+      this.wearTimer = setInterval(() => this.lookForWear(), WEAR_EVERY);
+      this.wearTimer.unref();
+    }
+  }
+
+  private withLife(worker: Worker, then: (life: Life) => void): void {
+    const life = this.lives.get(worker);
+    if (life !== undefined) then(life);
   }
 
   /** Numbers to watch, fresh at each read. */
   get stats(): WorkerPoolStats {
     const { dispatcher, options } = this;
-    const workers = [...this.lives.keys()].map(
-      (worker): WorkerStats => ({
-        name: worker.name,
-        threadId: worker.threadId,
-        state: worker.state === 'gone' ? 'retiring' : worker.state,
-        running: worker.given,
-        pending: worker.pending,
-        served: worker.served,
-      }),
-    );
+    dispatcher.rotate();
+    const workers = [...this.lives.values()].map((life) => this.workerStats(life));
     return {
       nMin: options.nMin,
       nMax: options.nMax,
@@ -198,14 +230,47 @@ export class WorkerPool implements AsyncDisposable {
       threads: workers.length,
       busy: workers.filter((worker) => worker.running > 0).length,
       queued: dispatcher.queued,
-      queuedMax: dispatcher.queuedMax,
+      queuedMax: dispatcher.takeQueuedMost(),
       running: dispatcher.running,
       pending: dispatcher.waiting,
       accepted: dispatcher.accepted,
       refused: dispatcher.refused,
+      timedOut: { ...dispatcher.timedOut },
       crashed: this.crashed,
-      meanMicros: Math.round(dispatcher.times.mean * 10) / 10,
+      killed: this.killed,
+      recycled: this.recycled,
+      lost: this.lost,
+      reloads: this.reloads,
+      startFailure:
+        this.startFailure === undefined ? null : { message: this.startFailure, inARow: this.failedStarts },
+      meanMicros: Math.round(dispatcher.mean * 10) / 10,
+      queueWaitMicros: dispatcher.queueWait(),
+      runTimeMicros: dispatcher.runTime(),
       workers,
+    };
+  }
+
+  private workerStats(life: Life): WorkerStats {
+    const { worker, thread } = life;
+    let utilization = 0;
+    if (thread !== undefined && worker.state !== 'gone') {
+      const now = thread.performance.eventLoopUtilization();
+      const before = life.lastUtilization ?? { idle: 0, active: 0, utilization: 0 };
+      utilization = thread.performance.eventLoopUtilization(now, before).utilization;
+      life.lastUtilization = now;
+    }
+    return {
+      name: worker.name,
+      threadId: worker.threadId,
+      state: worker.state === 'gone' ? 'retiring' : worker.state,
+      age: Math.round(performance.now() - life.bornAt),
+      running: worker.given,
+      pending: worker.pending,
+      served: worker.served,
+      heapUsed: worker.heapUsed,
+      utilization: Math.round(utilization * 1000) / 1000,
+      queueWaitMicros: Histogram.merge([worker.queueWait]),
+      runTimeMicros: Histogram.merge([worker.runTime]),
     };
   }
 
@@ -216,7 +281,7 @@ export class WorkerPool implements AsyncDisposable {
    * rejects with the module's own error, and then no worker keeps it. Starts the threads if it is the first.
    */
   async load(url: string): Promise<number> {
-    if (this.closing !== undefined) throw new OffloopError('OFFLOOP_STOPPED', 'the worker pool is closed');
+    if (this.closing !== undefined) throw closed();
     let loading = this.loading.get(url);
     if (loading === undefined) {
       loading = this.loadNew(url);
@@ -230,7 +295,7 @@ export class WorkerPool implements AsyncDisposable {
     const module: Module = { target: this.nextTarget++, url, proven: false };
     const loads = [...this.lives.values()].map((life) => this.loadInto(life, module));
     this.modules.push(module);
-    while (this.countLive() < this.options.nMin) loads.push(this.spawn(true));
+    while (this.countLive() < this.options.nMin) loads.push(this.spawn(true).ready.promise);
     try {
       await Promise.all(loads);
     } catch (error) {
@@ -239,6 +304,11 @@ export class WorkerPool implements AsyncDisposable {
     }
     module.proven = true;
     return module.target;
+  }
+
+  /** @internal The line of a mount whose handler is module `target`. */
+  mount(target: number, limits: TimeLimits): MountQueue {
+    return this.dispatcher.mount(target, limits);
   }
 
   private drop(module: Module): void {
@@ -256,21 +326,20 @@ export class WorkerPool implements AsyncDisposable {
 
   private countStarting(): number {
     let starting = 0;
-    for (const worker of this.lives.keys()) if (worker.state === 'starting') starting++;
+    for (const { worker, standby } of this.lives.values())
+      if (worker.state === 'starting' && !standby) starting++;
     return starting;
   }
 
+  /** Workers that take work or will; not those that wait for another to go. */
   private countLive(): number {
-    let live = 0;
-    for (const worker of this.lives.keys())
-      if (worker.state === 'starting' || worker.state === 'ready') live++;
-    return live;
+    return this.countStarting() + this.ready.length;
   }
 
   private grow(): void {
     if (this.closing !== undefined || this.countLive() >= this.options.nMax) return;
     if (performance.now() < this.notBefore) this.retryLater();
-    else void this.spawn(false);
+    else this.spawn(false);
   }
 
   private ensureMin(): void {
@@ -280,7 +349,7 @@ export class WorkerPool implements AsyncDisposable {
         this.retryLater();
         return;
       }
-      void this.spawn(false);
+      this.spawn(false);
     }
   }
 
@@ -292,8 +361,11 @@ export class WorkerPool implements AsyncDisposable {
     }, this.notBefore - performance.now());
   }
 
-  /** Start a worker with every module. Resolves when it is ready, rejects with what kept it from becoming so. */
-  private spawn(awaited: boolean): Promise<void> {
+  /**
+   * Start a worker with every module; its `ready` resolves when it could take work, and rejects with what kept it from
+   * that. One that stands by takes none before it is promoted.
+   */
+  private spawn(awaited: boolean, standby = false): Life {
     const { port1, port2 } = new MessageChannel();
     const worker = new Worker(`${this.options.prefix}${this.nextName++}`, port1);
     const life: Life = {
@@ -303,12 +375,21 @@ export class WorkerPool implements AsyncDisposable {
       gone: deferred(),
       loads: new Map(),
       awaited,
+      standby,
+      bornAt: performance.now(),
+      replacement: undefined,
+      thread: undefined,
+      lastUtilization: undefined,
+      lifetime: undefined,
       wasReady: false,
       poisoned: false,
+      worn: false,
+      draining: false,
+      leaving: false,
       failure: undefined,
       startTimer: setTimeout(() => {
         const message = `${worker.name} was not ready after ${START_TIMEOUT} ms: a handler module or its onWorkerStart never finished`;
-        this.killWith(life, new OffloopError('OFFLOOP_START_TIMEOUT', message));
+        this.endWith(life, new OffloopError('OFFLOOP_START_TIMEOUT', message));
       }, START_TIMEOUT).unref(),
     };
     this.lives.set(worker, life);
@@ -316,7 +397,7 @@ export class WorkerPool implements AsyncDisposable {
     port1.unref();
     const start: WorkerStart = {
       lane: port2,
-      claim: worker.claim,
+      board: worker.board,
       address: worker.address,
       outbox: worker.outboxMemory,
       name: worker.name,
@@ -326,7 +407,7 @@ export class WorkerPool implements AsyncDisposable {
       () => this.over(life, undefined),
       (error: unknown) => this.over(life, error),
     );
-    return life.ready.promise;
+    return life;
   }
 
   /** The whole life of one worker. Async, so that what Piscina throws at once (bad execArgv) is a rejection too. */
@@ -355,6 +436,9 @@ export class WorkerPool implements AsyncDisposable {
       case 'ready':
         this.becameReady(life, command.threadId);
         return;
+      case 'alive':
+        this.dispatcher.alive(worker, command.seq);
+        return;
       case 'loaded':
         life.loads.get(command.target)?.resolve();
         life.loads.delete(command.target);
@@ -377,14 +461,31 @@ export class WorkerPool implements AsyncDisposable {
     const { worker } = life;
     clearTimeout(life.startTimer);
     worker.threadId = threadId;
+    life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId);
     if (worker.state !== 'starting') return;
-    worker.state = 'ready';
     life.wasReady = true;
-    worker.idleSince = performance.now();
-    this.ready.push(worker);
+    worker.state = 'standby';
+    if (!life.standby) this.enter(life);
     life.ready.resolve();
+  }
+
+  /** From now on it takes work. */
+  private enter(life: Life): void {
+    const { worker } = life;
+    worker.state = 'ready';
+    worker.idleSince = performance.now();
+    worker.wornAfter = Math.max(1, Math.round(jittered(this.options.recycleAfter.requests)));
+    this.startFailure = undefined;
+    this.dispatcher.outage = undefined;
+    this.ready.push(worker);
     this.dispatcher.pump();
-    if (worker.idle) this.becameIdle(worker);
+    if (worker.idle) this.becameIdle(life);
+  }
+
+  /** It need not stand by any longer. */
+  private promote(life: Life): void {
+    life.standby = false;
+    if (life.worker.state === 'standby') this.enter(life);
   }
 
   private loadFailed(life: Life, target: number, error: unknown): void {
@@ -403,9 +504,27 @@ export class WorkerPool implements AsyncDisposable {
 
   // ------------------------------------------------------------------------------------------------ ends of a life
 
-  private killWith(life: Life, failure: unknown): void {
+  private endWith(life: Life, failure: unknown): void {
     life.failure ??= failure;
+    this.end(life);
+  }
+
+  /** End the thread now, whatever it does. */
+  private end(life: Life): void {
+    const { thread, worker } = life;
+    life.leaving = true;
+    if (worker.state === 'gone' || life.kill.signal.aborted) return;
     life.kill.abort();
+    if (thread === undefined) return;
+    setTimeout(() => {
+      // What Node says of threads that have ended.
+      if (thread.threadId === -1) return;
+      this.lost++;
+      const message = `${worker.name} was told to end ${LOST_AFTER} ms ago and has not: it hangs in native code and is left to itself`;
+      this.error(`${worker.name} is lost`, new OffloopError('OFFLOOP_THREAD_LOST', message));
+      // It must not keep the process from ending.
+      thread.unref();
+    }, LOST_AFTER).unref();
   }
 
   /** The thread has ended, in whichever way. */
@@ -425,6 +544,7 @@ export class WorkerPool implements AsyncDisposable {
     worker.lane.close();
     this.lives.delete(worker);
     this.removeReady(worker);
+    if (life.replacement !== undefined) this.promote(life.replacement);
     const cause = life.failure ?? error;
     if (this.closing === undefined) {
       if (life.wasReady && !wasRetiring) {
@@ -452,7 +572,7 @@ export class WorkerPool implements AsyncDisposable {
     // A moment later, when a module that failed is out of the way.
     setImmediate(() => {
       if (this.countLive() >= this.options.nMax) load.resolve();
-      else this.spawn(true).then(load.resolve, load.reject);
+      else this.spawn(true).ready.promise.then(load.resolve, load.reject);
     });
   }
 
@@ -461,6 +581,8 @@ export class WorkerPool implements AsyncDisposable {
    * to do. One that died of its work is replaced at once, and work done is proof that the code lives.
    */
   private noteEnd(life: Life, cause: unknown): void {
+    // Whoever keeps it standing by hears of it.
+    if (life.standby) return;
     if (life.worker.used || (life.wasReady && cause === undefined)) {
       this.failedStarts = 0;
       this.notBefore = 0;
@@ -472,6 +594,9 @@ export class WorkerPool implements AsyncDisposable {
     // The first load of a module reports its failure by rejecting; afterwards the log is the only witness.
     if (!life.wasReady && !life.awaited)
       this.error(`${life.worker.name} could not start, next try in ${wait} ms`, cause);
+    this.startFailure = messageOf(cause);
+    if (this.failedStarts >= GIVE_UP_AFTER && this.ready.length === 0)
+      this.dispatcher.giveUp(cause, this.notBefore);
   }
 
   /** Piscina lost a thread that had no task yet: whichever life still waits for a thread will not get that one. */
@@ -479,7 +604,7 @@ export class WorkerPool implements AsyncDisposable {
     if (this.closing !== undefined) return;
     for (const life of this.lives.values()) {
       if (life.worker.state === 'starting' && life.failure === undefined) {
-        this.killWith(life, error);
+        this.endWith(life, error);
         return;
       }
     }
@@ -499,8 +624,8 @@ export class WorkerPool implements AsyncDisposable {
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);
     life.failure = error;
-    if (wasStarting || worker.idle) life.kill.abort();
-    else setTimeout(() => life.kill.abort(), POISONED_GRACE).unref();
+    if (wasStarting || worker.idle) this.end(life);
+    else setTimeout(() => this.end(life), POISONED_GRACE).unref();
     // One that was never given anything is replaced when it has ended, see `noteEnd`.
     if (worker.used) this.ensureMin();
     this.dispatcher.pump();
@@ -518,19 +643,168 @@ export class WorkerPool implements AsyncDisposable {
 
   /** The orderly end: no new work, onWorkerStop, exit. Only for workers with nothing outstanding. */
   private retire(life: Life): void {
+    if (life.leaving) return;
+    life.leaving = true;
     this.setRetiring(life.worker);
     life.worker.send({ kind: 'retire' });
-    setTimeout(() => life.kill.abort(), RETIRE_TIMEOUT).unref();
+    setTimeout(() => this.end(life), RETIRE_TIMEOUT).unref();
+  }
+
+  /** One that stood by is not needed after all. */
+  private dismiss(life: Life): void {
+    if (life.worker.state === 'standby') this.retire(life);
+    else this.end(life);
+  }
+
+  /** No new work; what has started is finished, what has not runs elsewhere; then the orderly end. */
+  private drain(life: Life): void {
+    const { worker } = life;
+    this.setRetiring(worker);
+    life.draining = true;
+    this.dispatcher.requeue(worker);
+    if (worker.idle) this.retire(life);
+  }
+
+  // --------------------------------------------------------------------------------------------------------- stuck
+
+  /** It may have to be ended soon: start its replacement, which takes no work before that. */
+  private prepare(life: Life): void {
+    if (this.closing !== undefined || life.replacement !== undefined || life.worker.state !== 'ready') return;
+    life.replacement = this.spawn(true, true);
+  }
+
+  private discardReplacement(life: Life): void {
+    const { replacement } = life;
+    // One that recycling is waiting for is needed in any case.
+    if (replacement === undefined || life.worn) return;
+    life.replacement = undefined;
+    this.dismiss(replacement);
+  }
+
+  /** Its event loop is stuck in a handler that has had its time: find out where, and end it. */
+  private async endStuck(life: Life, ticket: Ticket): Promise<void> {
+    const { worker } = life;
+    if (life.leaving) return;
+    life.leaving = true;
+    const elapsed = Math.round(performance.now() - ticket.givenAt);
+    const request = requestLine(ticket.invocation.head);
+    this.killed++;
+    this.setRetiring(worker);
+    this.dispatcher.requeue(worker);
+    if (life.replacement !== undefined) this.promote(life.replacement);
+    life.replacement = undefined;
+    this.ensureMin();
+    this.dispatcher.pump();
+    const stack = await captureStack(worker.threadId, STACK_TIMEOUT);
+    const message = `${request} has run for ${elapsed} ms and its event loop does not turn`;
+    const error = new OffloopError('OFFLOOP_HANDLER_STUCK', message);
+    // Where we noticed is of no interest; where the handler is, all the more.
+    error.stack = `${error.name}: ${message}\n${stack ?? '    (no JavaScript stack: the thread is in native code)'}`;
+    this.error(`${worker.name} is ended and replaced: ${message}`, error);
+    this.endWith(life, error);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- recycle
+
+  private lookForWear(): void {
+    const { ms, heapMb } = this.options.recycleAfter;
+    const now = performance.now();
+    for (const life of this.lives.values()) {
+      life.lifetime ??= jittered(ms);
+      if (now - life.bornAt > life.lifetime || life.worker.heapUsed > heapMb * 1024 * 1024) {
+        void this.recycle(life);
+        return;
+      }
+    }
+  }
+
+  /** Replace a worker that has served its time; its replacement is ready before it stops. One at a time. */
+  private async recycle(life: Life): Promise<void> {
+    const { worker } = life;
+    // By the next sample the others are still due.
+    if (this.recycling || life.replacement !== undefined || worker.state !== 'ready') {
+      worker.wornAfter = worker.served + 1;
+      return;
+    }
+    this.recycling = true;
+    life.worn = true;
+    const fresh = this.spawn(true, true);
+    life.replacement = fresh;
+    try {
+      await fresh.ready.promise;
+    } catch (error) {
+      life.replacement = undefined;
+      life.worn = false;
+      if (this.closing === undefined)
+        this.error(`${worker.name} should be recycled, but ${fresh.worker.name} could not start`, error);
+      worker.wornAfter = worker.served + Math.ceil(jittered(this.options.recycleAfter.requests));
+      life.lifetime = performance.now() - life.bornAt + BACKOFF_TO;
+      return;
+    } finally {
+      this.recycling = false;
+    }
+    life.replacement = undefined;
+    if (worker.state !== 'ready') return; // it died meanwhile, and the fresh one has been promoted
+    this.recycled++;
+    this.promote(fresh);
+    this.drain(life);
+  }
+
+  // -------------------------------------------------------------------------------------------------------- reload
+
+  /**
+   * Start fresh workers with the code that is now on disk, and let the old ones finish and retire. Resolves when the
+   * fresh ones have taken over; no request is lost or waits for it. Rejects with the error of the code when it does not
+   * start, and then the old workers go on. For the moment of the change there are up to twice as many threads.
+   */
+  reload(): Promise<void> {
+    if (this.reloading === undefined) {
+      this.reloading = this.reloadNow().finally(() => {
+        this.reloading = undefined;
+      });
+      return this.reloading;
+    }
+    // The one under way may have read the code before it was changed: one more for all who ask meanwhile.
+    const again = (): Promise<void> => {
+      this.reloadingNext = undefined;
+      return this.reload();
+    };
+    this.reloadingNext ??= this.reloading.then(again, again);
+    return this.reloadingNext;
+  }
+
+  private async reloadNow(): Promise<void> {
+    if (this.closing !== undefined) throw closed();
+    if (this.modules.length === 0) return;
+    const old = [...this.lives.values()];
+    const size = Math.max(this.options.nMin, this.ready.length);
+    const fresh = Array.from({ length: size }, () => this.spawn(true, true));
+    try {
+      await Promise.all(fresh.map((life) => life.ready.promise));
+    } catch (cause) {
+      for (const life of fresh) this.dismiss(life);
+      throw this.closing === undefined ? cause : closed();
+    }
+    // `close` has seen to them.
+    if (this.closing !== undefined) throw closed();
+    this.reloads++;
+    for (const life of fresh) this.promote(life);
+    // Those that were started meanwhile, in place of one that died, have the new code or may have.
+    for (const life of old) {
+      if (life.worker.state === 'ready') this.drain(life);
+      else if (life.worker.state === 'starting' || life.worker.state === 'standby') this.dismiss(life);
+    }
+    this.ensureMin();
   }
 
   // ---------------------------------------------------------------------------------------------------------- idle
 
-  private becameIdle(worker: Worker): void {
-    const life = this.lives.get(worker);
-    if (life === undefined) return;
+  private becameIdle(life: Life): void {
+    const { worker } = life;
     if (worker.state === 'retiring') {
-      // Poisoned, and now done with what was pending.
-      life.kill.abort();
+      // Poisoned, or told to finish, and now done with what was pending.
+      if (life.poisoned) this.end(life);
+      else if (life.draining) this.retire(life);
       return;
     }
     worker.idleSince = performance.now();
@@ -579,6 +853,7 @@ export class WorkerPool implements AsyncDisposable {
     this.dispatcher.closed = true;
     clearTimeout(this.retryTimer);
     clearTimeout(this.idleTimer);
+    clearInterval(this.wearTimer);
     const inTime = await within(this.dispatcher.whenDrained(), timeout);
     if (!inTime) {
       const late = new OffloopError(
@@ -591,11 +866,12 @@ export class WorkerPool implements AsyncDisposable {
     const lives = [...this.lives.values()];
     for (const life of lives) {
       // A thread that runs late or is still on its way up would not hear us.
-      if (inTime && life.worker.state === 'ready') this.retire(life);
-      else life.kill.abort();
+      const { state } = life.worker;
+      if (inTime && (state === 'ready' || state === 'standby')) this.retire(life);
+      else if (!life.leaving || !inTime) this.end(life);
     }
     await Promise.all(lives.map((life) => life.gone.promise));
-    await this.piscina.destroy();
+    await within(this.piscina.destroy(), LOST_AFTER);
     this.listeners.clear();
   }
 
@@ -628,27 +904,17 @@ function checkExecArgv(execArgv: string[] | undefined): void {
   }
 }
 
-/** A promise with its two ends. Its rejection may go unheard: what several wait for, only one reports. */
-function deferred(): Deferred {
-  let resolve!: () => void;
-  let reject!: (error: unknown) => void;
-  const promise = new Promise<void>((res, rej) => {
-    resolve = res;
-    reject = rej;
-  });
-  promise.catch(() => undefined);
-  return { promise, resolve, reject };
+const closed = (): OffloopError => new OffloopError('OFFLOOP_STOPPED', 'the worker pool is closed');
+
+function jittered(limit: number): number {
+  return limit * (1 - JITTER + 2 * JITTER * Math.random());
 }
 
-/** Whether `work` is done within `ms`. The timer never outlives the answer. */
-export async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
+/** Never throws: what a module throws may be anything. */
+function messageOf(error: unknown): string {
   try {
-    return await Promise.race([work.then(() => true as const), late]);
-  } finally {
-    clearTimeout(timer);
+    return error instanceof Error ? error.message : String(error);
+  } catch {
+    return 'unprintable error';
   }
 }

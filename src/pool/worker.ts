@@ -1,14 +1,22 @@
 import type { MessagePort } from 'node:worker_threads';
 import { packFirst, packNext } from '../batch.js';
 import { createOutbox, OutboxReader } from '../outbox.js';
-import { ADDRESS_SLOT_LENGTH, type AddressSlot, type Notice } from '../protocol.js';
+import {
+  ADDRESS_SLOT_LENGTH,
+  type AddressSlot,
+  BOARD_CLAIM,
+  BOARD_HEAP,
+  BOARD_LENGTH,
+  type Notice,
+} from '../protocol.js';
+import { Histogram } from './histogram.js';
 import type { Ticket } from './ticket.js';
 
 /**
- * `starting` until its modules are loaded; `ready` takes work; `retiring` takes no more and ends when its work is done;
- * `gone` when the thread has ended.
+ * `starting` until its modules are loaded; `standby` until the worker it replaces goes; `ready` takes work; `retiring`
+ * takes no more and ends when its work is done; `gone` when the thread has ended.
  */
-export type WorkerState = 'starting' | 'ready' | 'retiring' | 'gone';
+export type WorkerState = 'starting' | 'standby' | 'ready' | 'retiring' | 'gone';
 
 /**
  * One worker thread seen from the I/O thread: its lane, what it has been given, and what of that it has started.
@@ -30,9 +38,13 @@ export class Worker {
   /** Since when it has had nothing to do. */
   idleSince = 0;
   served = 0;
+  /** How many it may serve until it is replaced. */
+  wornAfter = Number.POSITIVE_INFINITY;
+  readonly queueWait = new Histogram();
+  readonly runTime = new Histogram();
 
   /** See {@link WorkerStart}. */
-  readonly claim: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly board: Int32Array = new Int32Array(new SharedArrayBuffer(4 * BOARD_LENGTH));
   readonly outboxMemory: SharedArrayBuffer = createOutbox();
   readonly outbox = new OutboxReader(this.outboxMemory);
   readonly address: AddressSlot = new Int32Array(new SharedArrayBuffer(4 * ADDRESS_SLOT_LENGTH));
@@ -49,6 +61,11 @@ export class Worker {
     return this.given + this.pending === 0;
   }
 
+  /** Bytes of JavaScript heap in use when it last said so. */
+  get heapUsed(): number {
+    return Atomics.load(this.board, BOARD_HEAP) * 1024;
+  }
+
   /** Whether it was ever given anything to do. */
   get used(): boolean {
     return this.nextSeq !== 0;
@@ -59,14 +76,14 @@ export class Worker {
   }
 
   /** Give a batch: one message. Bodies stay readable here, so that what has not started can be taken back. */
-  give(tickets: readonly Ticket[]): void {
+  give(tickets: readonly Ticket[], now: number): void {
     let packed = packFirst(this.nextSeq);
     let bodies: (Uint8Array | null)[] | undefined;
-    if (this.given === 0) this.progressAt = performance.now();
+    if (this.given === 0) this.progressAt = now;
     for (let i = 0; i < tickets.length; i++) {
       const ticket = tickets[i] as Ticket;
       const { head, body } = ticket.invocation;
-      packed = packNext(packed, ticket.target, head);
+      packed = packNext(packed, ticket.mount.target, head);
       if (body !== null) {
         bodies ??= new Array<Uint8Array | null>(tickets.length).fill(null);
         bodies[i] = body;
@@ -85,6 +102,17 @@ export class Worker {
   /** The ticket with this number, if it is still out. */
   find(seq: number): Ticket | undefined {
     return this.inflight.get(seq);
+  }
+
+  /** Whether its thread has begun with this ticket. */
+  hasStarted(ticket: Ticket): boolean {
+    return ((Atomics.load(this.board, BOARD_CLAIM) - ticket.seq) | 0) > 0;
+  }
+
+  /** The ticket its thread is in the middle of: the last one claimed, if nothing has been heard of it. */
+  running(): Ticket | undefined {
+    const ticket = this.find((Atomics.load(this.board, BOARD_CLAIM) - 1) | 0);
+    return ticket?.state === 'given' ? ticket : undefined;
   }
 
   /** Answer an `address` command: the handler is waiting for it. */
@@ -121,9 +149,9 @@ export class Worker {
    */
   takeBack(): Ticket[] {
     for (;;) {
-      const next = Atomics.load(this.claim, 0);
+      const next = Atomics.load(this.board, BOARD_CLAIM);
       if (next === this.nextSeq) return [];
-      if (Atomics.compareExchange(this.claim, 0, next, this.nextSeq) !== next) continue;
+      if (Atomics.compareExchange(this.board, BOARD_CLAIM, next, this.nextSeq) !== next) continue;
       const tickets: Ticket[] = [];
       for (let seq = next; seq !== this.nextSeq; seq = (seq + 1) | 0) {
         const ticket = this.inflight.get(seq);

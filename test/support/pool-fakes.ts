@@ -5,13 +5,19 @@ import { headOf, splitBatch, targetOf } from '../../src/batch.js';
 import { fromErrorRecord } from '../../src/errors.js';
 import { OutboxWriter } from '../../src/outbox.js';
 import { type DispatcherLimits, PoolDispatcher, type Threads } from '../../src/pool/dispatcher.js';
+import type { MountQueue } from '../../src/pool/mount-queue.js';
+import type { Ticket } from '../../src/pool/ticket.js';
 import { Worker } from '../../src/pool/worker.js';
 import {
+  BOARD_CLAIM,
   type ErrorRecord,
   type Invocation,
   type Notice,
   type Payload,
+  type RefusalDetail,
+  type RefusalReason,
   STATUS_PENDING,
+  type TimeLimits,
 } from '../../src/protocol.js';
 
 /** One request as the dispatcher sees it. */
@@ -20,6 +26,7 @@ export class FakeInvocation implements Invocation {
   readonly body = null;
   readonly answers: { status: number; head: string; payload: Payload; flags: number }[] = [];
   readonly failures: unknown[] = [];
+  readonly refusals: ({ reason: RefusalReason } & RefusalDetail)[] = [];
 
   constructor(readonly head: string) {}
 
@@ -32,9 +39,12 @@ export class FakeInvocation implements Invocation {
   fail(error: unknown): void {
     this.failures.push(error);
   }
-  /** How often it was answered or failed; must never pass 1. */
+  refuse(reason: RefusalReason, detail: RefusalDetail): void {
+    this.refusals.push({ reason, ...detail });
+  }
+  /** How often it was answered, failed or refused; must never pass 1. */
   get settled(): number {
-    return this.answers.length + this.failures.length;
+    return this.answers.length + this.failures.length + this.refusals.length;
   }
 }
 
@@ -51,6 +61,7 @@ export class FakeWorker {
   private readonly port: MessagePort;
   private readonly outbox: OutboxWriter;
   readonly cancels: number[] = [];
+  readonly timeouts: number[] = [];
 
   constructor(
     name: string,
@@ -74,6 +85,7 @@ export class FakeWorker {
     ) {
       const notice = got.message as Notice;
       if (typeof notice !== 'string' && notice.kind === 'cancel') this.cancels.push(notice.seq);
+      if (typeof notice !== 'string' && notice.kind === 'timeout') this.timeouts.push(notice.seq);
       const packed =
         typeof notice === 'string' ? notice : notice.kind === 'batch' ? notice.packed : undefined;
       if (packed === undefined) continue;
@@ -93,7 +105,7 @@ export class FakeWorker {
 
   /** Claim an invocation as a thread does. Whether it was still to be had. */
   start({ seq }: Given): boolean {
-    return Atomics.compareExchange(this.worker.claim, 0, seq, (seq + 1) | 0) === seq;
+    return Atomics.compareExchange(this.worker.board, BOARD_CLAIM, seq, (seq + 1) | 0) === seq;
   }
 
   answer(given: Given, micros = 10): void {
@@ -122,6 +134,11 @@ export class FakeWorker {
     if (!this.outbox.write(seq, status, '', payload, 0, micros)) throw new Error('the outbox is full');
   }
 
+  /** Say that the loop turns, as after a `timeout`. */
+  alive(given: Given): void {
+    this.dispatcher().alive(this.worker, given.seq);
+  }
+
   /** Start and answer everything given. */
   finish(micros = 10): string[] {
     const names: string[] = [];
@@ -143,14 +160,24 @@ export class FakePool implements Threads {
   /** Whether `grow` starts threads, up to nMax. */
   canGrow = false;
   readonly idled: Worker[] = [];
+  readonly wornOut: Worker[] = [];
+  readonly suspects: Worker[] = [];
+  readonly clearedOf: Worker[] = [];
+  readonly stuckIn: { worker: Worker; name: string }[] = [];
   readonly logged: { message: string; error: unknown }[] = [];
   private nextName = 1;
 
+  readonly limits: DispatcherLimits;
+  private readonly mounts = new Map<number, MountQueue>();
+
   constructor(
     workers: number,
-    readonly limits: DispatcherLimits = { nMax: 4, queueSize: 1000, concurrency: 64 },
+    limits: Partial<DispatcherLimits> = {},
+    /** Of every mount. */
+    private readonly times: Partial<TimeLimits> = {},
   ) {
-    this.dispatcher = new PoolDispatcher(limits, this);
+    this.limits = { nMax: 4, queueSize: 1000, concurrency: 64, batchMicros: 1000, ...limits };
+    this.dispatcher = new PoolDispatcher(this.limits, this);
     for (let i = 0; i < workers; i++) this.addWorker();
   }
 
@@ -185,8 +212,34 @@ export class FakePool implements Threads {
   idle(worker: Worker): void {
     this.idled.push(worker);
   }
+  worn(worker: Worker): void {
+    this.wornOut.push(worker);
+  }
+  suspect(worker: Worker): void {
+    this.suspects.push(worker);
+  }
+  cleared(worker: Worker): void {
+    this.clearedOf.push(worker);
+  }
+  stuck(worker: Worker, ticket: Ticket): void {
+    this.stuckIn.push({ worker, name: ticket.invocation.head });
+  }
+  get all(): Worker[] {
+    return this.workers.map((fake) => fake.worker);
+  }
   overloaded(message: string, error: unknown): void {
     this.logged.push({ message, error });
+  }
+
+  /** The mount that stands for this target. */
+  mount(target: number, times: Partial<TimeLimits> = this.times): MountQueue {
+    let mount = this.mounts.get(target);
+    if (mount === undefined) {
+      const none: TimeLimits = { queueTimeout: 0, handlerTimeout: 0, killAfter: 1000 };
+      mount = this.dispatcher.mount(target, { ...none, ...times });
+      this.mounts.set(target, mount);
+    }
+    return mount;
   }
 
   /** Dispatch one invocation, and give it away if there is somebody to take it. */
@@ -199,7 +252,7 @@ export class FakePool implements Threads {
   /** Dispatch one invocation and leave it in the queue until the turn ends. */
   put(target: number, name = `r${this.nextName++}`): Sent {
     const invocation = new FakeInvocation(name);
-    const accepted = this.dispatcher.dispatch(target, invocation);
+    const accepted = this.mount(target).dispatch(invocation);
     return { name, invocation, refused: accepted === null, cancel: () => accepted?.cancel() };
   }
 

@@ -1,0 +1,85 @@
+/**
+ * Deadlines without a timer each. There are few different lengths (one for each setting of a mount) and many deadlines of
+ * each, so those of one length stand in a line: the first set is the first due. Setting, clearing and finding the next
+ * cost the same however many there are, and one timer serves all. Belongs to no thread.
+ */
+
+/** What can have a deadline: at most one at a time. The fields belong to {@link Deadlines}. */
+export interface Due {
+  dueAt: number;
+  dueLine: DueLine | undefined;
+  duePrev: Due | undefined;
+  dueNext: Due | undefined;
+}
+
+interface DueLine {
+  first: Due | undefined;
+  last: Due | undefined;
+}
+
+export class Deadlines<T extends Due> {
+  private readonly lines = new Map<number, DueLine>();
+  private timer: NodeJS.Timeout | undefined;
+  private timerAt = Number.POSITIVE_INFINITY;
+
+  /** @param expired called for each deadline that has passed; it is cleared by then. */
+  constructor(private readonly expired: (item: T) => void) {}
+
+  /** Give `item` a deadline in `ms` from `now` (of the performance.now() clock), in place of the one it has. */
+  set(item: T, ms: number, now: number): void {
+    this.clear(item);
+    let line = this.lines.get(ms);
+    if (line === undefined) {
+      line = { first: undefined, last: undefined };
+      this.lines.set(ms, line);
+    }
+    const dueAt = now + ms;
+    item.dueAt = dueAt;
+    item.dueLine = line;
+    // Taken back from a thread, an old one comes late: it goes before those set after it.
+    let before = line.last;
+    while (before !== undefined && before.dueAt > dueAt) before = before.duePrev;
+    const after = before === undefined ? line.first : before.dueNext;
+    item.duePrev = before;
+    item.dueNext = after;
+    if (before === undefined) line.first = item;
+    else before.dueNext = item;
+    if (after === undefined) line.last = item;
+    else after.duePrev = item;
+    if (dueAt < this.timerAt) this.arm(dueAt, now);
+  }
+
+  clear(item: T): void {
+    const line = item.dueLine;
+    if (line === undefined) return;
+    if (item.duePrev === undefined) line.first = item.dueNext;
+    else item.duePrev.dueNext = item.dueNext;
+    if (item.dueNext === undefined) line.last = item.duePrev;
+    else item.dueNext.duePrev = item.duePrev;
+    item.dueLine = undefined;
+    item.duePrev = undefined;
+    item.dueNext = undefined;
+  }
+
+  private arm(at: number, now: number): void {
+    clearTimeout(this.timer);
+    this.timerAt = at;
+    this.timer = setTimeout(this.look, Math.max(1, Math.ceil(at - now)));
+    this.timer.unref();
+  }
+
+  private readonly look = (): void => {
+    this.timerAt = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    for (const line of this.lines.values()) {
+      while (line.first !== undefined && line.first.dueAt <= now) {
+        const item = line.first as T;
+        this.clear(item);
+        this.expired(item);
+      }
+    }
+    // Most of those the timer was set for are done by now; the next one decides.
+    for (const { first } of this.lines.values())
+      if (first !== undefined && first.dueAt < this.timerAt) this.arm(first.dueAt, now);
+  };
+}
