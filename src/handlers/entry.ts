@@ -2,7 +2,6 @@
  * What every worker runs, loaded by thread.cjs. One Piscina task is the whole life of the worker: it opens the lane, loads the
  * handler modules, runs batches as they come, and returns when the worker is told to retire.
  */
-import { getPriority, setPriority } from 'node:os';
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
 import { headOf, splitBatch, targetOf } from '../batch.js';
@@ -30,28 +29,10 @@ const HEAP_EVERY = 1000;
 /** Ms a handler waits for the address of its peer before it goes on without. */
 const ADDRESS_TIMEOUT = 1000;
 
-/**
- * Nice value of worker threads on Linux, where each thread has its own. With every core busy in handlers the scheduler
- * still runs the I/O thread as soon as a packet comes; handlers lose nothing while a core is free.
- */
-const NICENESS = 10;
-
 export default function run(start: WorkerStart): Promise<void> {
-  stepBack();
   return new Promise((resolve, reject) => {
     new WorkerThread(start, resolve, reject);
   });
-}
-
-function stepBack(): void {
-  // Elsewhere the number would apply to the whole process, I/O thread and all.
-  if (process.platform !== 'linux') return;
-  try {
-    // 0 = the calling thread.
-    setPriority(0, Math.max(NICENESS, getPriority(0)));
-  } catch {
-    // A sandbox that forbids it. Everything works without.
-  }
 }
 
 const PENDING: Answer = { status: STATUS_PENDING, head: '', payload: null, flags: 0 };

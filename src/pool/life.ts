@@ -1,6 +1,7 @@
 /** What the pool keeps of a worker beyond what the dispatcher sees, and small tools for waiting. */
 import type { EventLoopUtilization } from 'node:perf_hooks';
 import type { Worker as Thread } from 'node:worker_threads';
+import type { Tid } from './priority.js';
 import type { Worker } from './worker.js';
 
 export interface Deferred {
@@ -29,13 +30,14 @@ export interface Life {
   replacement: Life | undefined;
   /** Known when it is ready. */
   thread: Thread | undefined;
+  tid: Tid;
   lastUtilization: EventLoopUtilization | undefined;
   /** Ms it may live. */
   lifetime: number | undefined;
   wasReady: boolean;
   /** An exception nobody caught has happened in it. */
   poisoned: boolean;
-  /** It is being replaced because it has served its time. */
+  /** It is being replaced while it still serves. */
   worn: boolean;
   /** It is to finish what it has and go. */
   draining: boolean;

@@ -18,6 +18,7 @@ import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
 import type { MountQueue } from './mount-queue.js';
+import { startThread, stepAside } from './priority.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
@@ -199,7 +200,7 @@ export class WorkerPool implements AsyncDisposable {
       idle: (worker) => pool.withLife(worker, (life) => pool.becameIdle(life)),
       worn: (worker) => pool.withLife(worker, (life) => void pool.recycle(life)),
       suspect: (worker) => pool.withLife(worker, (life) => pool.prepare(life)),
-      cleared: (worker) => pool.withLife(worker, (life) => pool.discardReplacement(life)),
+      cleared: (worker) => pool.withLife(worker, (life) => pool.recovered(life)),
       stuck: (worker, ticket) => pool.withLife(worker, (life) => void pool.endStuck(life, ticket)),
       overloaded: (message, error) =>
         error === undefined ? pool.warn(message, error) : pool.error(message, error),
@@ -379,6 +380,7 @@ export class WorkerPool implements AsyncDisposable {
       bornAt: performance.now(),
       replacement: undefined,
       thread: undefined,
+      tid: undefined,
       lastUtilization: undefined,
       lifetime: undefined,
       wasReady: false,
@@ -403,7 +405,7 @@ export class WorkerPool implements AsyncDisposable {
       name: worker.name,
       modules: this.modules.map(({ target, url }) => ({ target, url })),
     };
-    this.runLife(start, port2, life.kill.signal).then(
+    this.runLife(life, start, port2).then(
       () => this.over(life, undefined),
       (error: unknown) => this.over(life, error),
     );
@@ -411,8 +413,11 @@ export class WorkerPool implements AsyncDisposable {
   }
 
   /** The whole life of one worker. Async, so that what Piscina throws at once (bad execArgv) is a rejection too. */
-  private async runLife(start: WorkerStart, port: MessagePort, signal: AbortSignal): Promise<void> {
-    await this.piscina.run(start, { transferList: [port], signal });
+  private async runLife(life: Life, start: WorkerStart, port: MessagePort): Promise<void> {
+    const { signal } = life.kill;
+    const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
+    life.tid = tid;
+    await result;
   }
 
   private receive(life: Life, command: Command): void {
@@ -671,14 +676,34 @@ export class WorkerPool implements AsyncDisposable {
   private prepare(life: Life): void {
     if (this.closing !== undefined || life.replacement !== undefined || life.worker.state !== 'ready') return;
     life.replacement = this.spawn(true, true);
+    stepAside(life.tid);
   }
 
-  private discardReplacement(life: Life): void {
+  /** Its loop turns again. With its low priority it is not what it was, so its replacement takes its place all the same. */
+  private recovered(life: Life): void {
     const { replacement } = life;
-    // One that recycling is waiting for is needed in any case.
     if (replacement === undefined || life.worn) return;
+    life.worn = true;
+    replacement.ready.promise.then(
+      () => this.takeOver(life, replacement),
+      (error: unknown) => {
+        life.worn = false;
+        life.replacement = undefined;
+        if (this.closing === undefined)
+          this.error(
+            `${life.worker.name} should be replaced, but ${replacement.worker.name} could not start`,
+            error,
+          );
+      },
+    );
+  }
+
+  /** The replacement of a worker is ready: change places. */
+  private takeOver(life: Life, replacement: Life): void {
     life.replacement = undefined;
-    this.dismiss(replacement);
+    if (life.worker.state !== 'ready') return; // it ended meanwhile, and its replacement has been promoted
+    this.promote(replacement);
+    this.drain(life);
   }
 
   /** Its event loop is stuck in a handler that has had its time: find out where, and end it. */
@@ -743,11 +768,8 @@ export class WorkerPool implements AsyncDisposable {
     } finally {
       this.recycling = false;
     }
-    life.replacement = undefined;
-    if (worker.state !== 'ready') return; // it died meanwhile, and the fresh one has been promoted
-    this.recycled++;
-    this.promote(fresh);
-    this.drain(life);
+    if (worker.state === 'ready') this.recycled++;
+    this.takeOver(life, fresh);
   }
 
   // -------------------------------------------------------------------------------------------------------- reload
