@@ -244,6 +244,7 @@ class OffloopServer implements Server {
   }
 
   stats(): ServerStats {
+    const pool = (this.ownPool ?? this.givenPool)?.stats ?? null;
     return {
       status: this.status,
       uptime: Math.round(performance.now() - this.startedAt),
@@ -255,7 +256,7 @@ class OffloopServer implements Server {
         const work = pooled ? dispatcher.stats : null;
         return { path: context === '' ? '/' : context, virtualHost, dispatch: pooled, work };
       }),
-      pool: (this.ownPool ?? this.givenPool)?.stats ?? null,
+      pool,
     };
   }
 

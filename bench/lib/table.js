@@ -42,7 +42,8 @@ export function figuresTable(figures) {
     ['figure', 'this run', 'target', ''],
     figures.map(({ figure, value, unit, target, reached }) => [
       figure,
-      `${number(value, 2)} ${unit}`,
+      // Without a unit it is a count.
+      `${number(value, unit === '' ? 0 : 2)} ${unit}`,
       `${target} ${unit}`,
       verdict[String(reached)],
     ]),

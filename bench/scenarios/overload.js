@@ -39,14 +39,14 @@ export default {
   entries: [...flooded, ...costs],
 
   async run({ entries, settings }) {
-    const { rounds, duration, connections = CONNECTIONS, smoke } = settings;
+    const { rounds, duration, warmup, connections = CONNECTIONS, smoke } = settings;
     const { iterations, body, env } = await cpuWork(WORK_MS);
     const measured = await measureRounds(entries, {
       rounds,
       env: () => env,
       measure: (server, { name, flood }, round) =>
         flood
-          ? measureFlood(server, { body, duration, connections, round })
+          ? measureFlood(server, { body, duration, warmup, connections, round })
           : measureCost(server, name, Math.min(COST_SECONDS, duration)),
       describe,
     });
@@ -116,11 +116,10 @@ export default {
 
 const isFlooded = ({ name }) => flooded.some((entry) => entry.name === name);
 
-async function measureFlood(server, { body, duration, connections, round }) {
+async function measureFlood(server, { body, duration, warmup, connections, round }) {
   await checkAnswer(server.url, { body });
   const kind = { name: 'work', path: '/', body };
-  const capacityNow = async () => {
-    const seconds = Math.min(CAPACITY_SECONDS, duration);
+  const capacityNow = async (seconds = Math.min(CAPACITY_SECONDS, duration)) => {
     const { kinds } = await runLoad({
       url: server.url,
       seconds,
@@ -129,6 +128,7 @@ async function measureFlood(server, { body, duration, connections, round }) {
     return kinds.work.statuses[200].perSecond;
   };
 
+  if (warmup > 0) await capacityNow(warmup);
   const before = await capacityNow();
   const offered = before * TIMES_CAPACITY;
   const [{ kinds, ...all }, memory] = await Promise.all([

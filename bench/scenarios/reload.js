@@ -7,6 +7,7 @@ import { spread } from '../lib/stats.js';
 import { failures, figuresTable, number, table } from '../lib/table.js';
 
 const RELOADS = 20;
+const SMOKE_RELOADS = 3;
 const IN_FLIGHT = 16;
 /** Requests after each reload: enough that every worker has to answer one. */
 const FRESH = 8;
@@ -27,9 +28,11 @@ export default {
 
   async run({ entries, settings }) {
     const { rounds, smoke } = settings;
+    const reloads = smoke ? SMOKE_RELOADS : RELOADS;
+    const measure = (server) => measureReloads(server, reloads);
     const servers = await measureRounds(entries, { rounds, measure, describe });
     return {
-      load: { rounds, reloads: RELOADS, inFlight: IN_FLIGHT },
+      load: { rounds, reloads, inFlight: IN_FLIGHT },
       servers,
       figures: servers.flatMap((server) => figures(server, !smoke)),
       ok: servers.every(({ ok }) => ok),
@@ -57,12 +60,12 @@ export default {
   ],
 };
 
-async function measure(server) {
+async function measureReloads(server, reloads) {
   await checkAnswer(server.url, { body: 'version 0' });
   const load = startSlowLoad(server.url, IN_FLIGHT);
   const reloadMs = [];
   const staleAnswers = [];
-  for (let version = 1; version <= RELOADS; version++) {
+  for (let version = 1; version <= reloads; version++) {
     reloadMs.push(await server.ask('reload', version));
     const answers = await Promise.all(Array.from({ length: FRESH }, () => answer(server.url)));
     staleAnswers.push(...answers.filter((text) => text !== `version ${version}`));

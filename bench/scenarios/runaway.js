@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
 import { calibrate, cpuWork } from '../lib/cpu-work.js';
 import { judged, perRound } from '../lib/figures.js';
@@ -97,7 +98,7 @@ async function measure(server, { body, duration, warmup, spins }) {
   const load = { url: server.url, connections: 32 };
   if (warmup > 0) await runLoad({ ...load, seconds: warmup, kinds: [others] });
   const result = await runLoad({ ...load, seconds: duration, kinds: spins ? [others, spin] : [others] });
-  // The last victim has its 504, and is killed a moment later.
+  // The last victim has its 504; its thread is ended a moment later, and only then is it in the log.
   if (spins) await untilReplaced(server, result.kinds.spin.sent);
 
   const { kinds } = result;
@@ -118,9 +119,11 @@ async function measure(server, { body, duration, warmup, spins }) {
 
 async function untilReplaced(server, kills) {
   for (let looks = 0; looks < 200; looks++) {
-    const { killed, missing } = await server.ask('replacements');
-    if (killed >= kills && !missing) return;
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    const { pool } = await server.ask('stats');
+    const ready = pool.workers.filter(({ state }) => state === 'ready').length;
+    // One more look of the server's own, so that it has seen that too.
+    await sleep(2 * LOOK_EVERY);
+    if (pool.killed >= kills && pool.threads === pool.nMin && ready === pool.nMin) return;
   }
 }
 

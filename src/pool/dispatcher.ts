@@ -45,6 +45,8 @@ export interface Threads {
   suspect(worker: Worker): void;
   /** It does not have to be ended. */
   cleared(worker: Worker): void;
+  /** A worker is full of promises that nobody waits for any more: replace it. */
+  clogged(worker: Worker): void;
   /** The loop of a worker is stuck, with this invocation overdue: end it. */
   stuck(worker: Worker, ticket: Ticket): void;
   overloaded(message: string, error: unknown): void;
@@ -111,8 +113,8 @@ export class PoolDispatcher {
     return this.pending;
   }
 
-  mount(target: number, limits: TimeLimits): MountQueue {
-    const mount = new MountQueue(this, target, limits);
+  mount(target: number, limits: TimeLimits, onClose: () => void = () => undefined): MountQueue {
+    const mount = new MountQueue(this, target, limits, onClose);
     this.mounts.add(mount);
     return mount;
   }
@@ -148,6 +150,9 @@ export class PoolDispatcher {
     if (last === undefined || longest.queue.size <= mount.queue.size + 1) return false;
     this.dequeue(last);
     this.over(last);
+    // As if it had been refused when it came.
+    this.accepted--;
+    longest.accepted--;
     // Not here, where the engine is in the middle of another request.
     setImmediate(() => this.turnAway(longest, last.invocation));
     return true;
@@ -389,6 +394,7 @@ export class PoolDispatcher {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
       if (worker.given > 1) this.requeue(worker);
+      if (worker.pending >= this.limits.concurrency && worker.abandoned) this.threads.clogged(worker);
     }
     if (this.waitingNow > 0) this.pump();
     if (now - this.rotatedAt > WINDOW) this.rotate(now);
@@ -642,6 +648,11 @@ export class PoolDispatcher {
   runTime(): Distribution {
     return Histogram.merge([...this.mounts].map((mount) => mount.runTime));
   }
+  /** Whether anything waits for this module. */
+  isWaitedFor(target: number): boolean {
+    return this.active.some((mount) => mount.target === target);
+  }
+
   /** Mean microseconds that recent invocations held their thread. */
   get mean(): number {
     let micros = 0;
@@ -656,14 +667,14 @@ export class PoolDispatcher {
   /** @internal Called by the sweep; idle pools rotate when they are looked at. */
   rotate(now = performance.now()): void {
     if (now - this.rotatedAt < WINDOW) return;
+    // After a long silence both windows are old.
+    const times = now - this.rotatedAt < 2 * WINDOW ? 1 : 2;
     this.rotatedAt = now;
-    for (const mount of this.mounts) {
-      mount.queueWait.rotate();
-      mount.runTime.rotate();
-    }
-    for (const worker of this.threads.all) {
-      worker.queueWait.rotate();
-      worker.runTime.rotate();
+    for (const { queueWait, runTime } of [...this.mounts, ...this.threads.all]) {
+      for (let i = 0; i < times; i++) {
+        queueWait.rotate();
+        runTime.rotate();
+      }
     }
   }
 }

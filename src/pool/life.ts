@@ -34,6 +34,10 @@ export interface Life {
   lastUtilization: EventLoopUtilization | undefined;
   /** Ms it may live. */
   lifetime: number | undefined;
+  /** When it may next be tried to replace it. */
+  replaceableAt: number;
+  /** Looks whether anybody still waits for what it has. */
+  drainTimer: NodeJS.Timeout | undefined;
   wasReady: boolean;
   /** An exception nobody caught has happened in it. */
   poisoned: boolean;

@@ -38,6 +38,7 @@ export class MountQueue implements Dispatcher {
     /** Names the handler module within the pool. */
     readonly target: number,
     readonly limits: TimeLimits,
+    private readonly onClose: () => void,
   ) {}
 
   get stats(): MountStats {
@@ -57,6 +58,6 @@ export class MountQueue implements Dispatcher {
 
   /** No request will come any more. What is queued is still served. */
   close(): void {
-    this.dispatcher.mounts.delete(this);
+    if (this.dispatcher.mounts.delete(this)) this.onClose();
   }
 }

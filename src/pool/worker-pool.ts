@@ -27,7 +27,7 @@ import { Worker, type WorkerState } from './worker.js';
 const START_TIMEOUT = 60_000;
 /** Ms a retiring worker may take for onWorkerStop. */
 const RETIRE_TIMEOUT = 5_000;
-/** Ms that promises pending in a worker have to settle after an uncaught exception in it. */
+/** Ms that promises pending in a worker have to settle after an uncaught exception in it, and those nobody waits for in one that drains. */
 const POISONED_GRACE = 1_000;
 /** Ms before a worker is started again after one that died by itself: doubles with each in a row. */
 const BACKOFF_FROM = 100;
@@ -120,6 +120,8 @@ interface Module {
   readonly url: string;
   /** Some worker has loaded it: if one cannot now, that is no fault of the module's. */
   proven: boolean;
+  /** Mounts that have it, or are about to. With none left no new worker loads it. */
+  users: number;
 }
 
 /**
@@ -198,6 +200,12 @@ export class WorkerPool implements AsyncDisposable {
       },
       grow: () => pool.grow(),
       idle: (worker) => pool.withLife(worker, (life) => pool.becameIdle(life)),
+      clogged: (worker) =>
+        pool.withLife(worker, (life) => {
+          if (life.replacement === undefined)
+            pool.warn(`${worker.name} is full of promises that never settle and is replaced`, undefined);
+          void pool.recycle(life);
+        }),
       worn: (worker) => pool.withLife(worker, (life) => void pool.recycle(life)),
       suspect: (worker) => pool.withLife(worker, (life) => pool.prepare(life)),
       cleared: (worker) => pool.withLife(worker, (life) => pool.recovered(life)),
@@ -289,11 +297,14 @@ export class WorkerPool implements AsyncDisposable {
       this.loading.set(url, loading);
       loading.catch(() => this.loading.delete(url));
     }
-    return await loading;
+    const target = await loading;
+    const module = this.modules.find((other) => other.target === target);
+    if (module !== undefined) module.users++;
+    return target;
   }
 
   private async loadNew(url: string): Promise<number> {
-    const module: Module = { target: this.nextTarget++, url, proven: false };
+    const module: Module = { target: this.nextTarget++, url, proven: false, users: 0 };
     const loads = [...this.lives.values()].map((life) => this.loadInto(life, module));
     this.modules.push(module);
     while (this.countLive() < this.options.nMin) loads.push(this.spawn(true).ready.promise);
@@ -309,7 +320,20 @@ export class WorkerPool implements AsyncDisposable {
 
   /** @internal The line of a mount whose handler is module `target`. */
   mount(target: number, limits: TimeLimits): MountQueue {
-    return this.dispatcher.mount(target, limits);
+    return this.dispatcher.mount(target, limits, () => {
+      const module = this.modules.find((other) => other.target === target);
+      if (module !== undefined) module.users--;
+    });
+  }
+
+  /** Modules a new worker has to load. */
+  private wanted(): Module[] {
+    for (const module of this.modules) {
+      if (module.users > 0 || !module.proven || this.dispatcher.isWaitedFor(module.target)) continue;
+      this.drop(module);
+      this.loading.delete(module.url);
+    }
+    return this.modules;
   }
 
   private drop(module: Module): void {
@@ -383,6 +407,8 @@ export class WorkerPool implements AsyncDisposable {
       tid: undefined,
       lastUtilization: undefined,
       lifetime: undefined,
+      replaceableAt: 0,
+      drainTimer: undefined,
       wasReady: false,
       poisoned: false,
       worn: false,
@@ -403,7 +429,7 @@ export class WorkerPool implements AsyncDisposable {
       address: worker.address,
       outbox: worker.outboxMemory,
       name: worker.name,
-      modules: this.modules.map(({ target, url }) => ({ target, url })),
+      modules: this.wanted().map(({ target, url }) => ({ target, url })),
     };
     this.runLife(life, start, port2).then(
       () => this.over(life, undefined),
@@ -527,7 +553,7 @@ export class WorkerPool implements AsyncDisposable {
       this.lost++;
       const message = `${worker.name} was told to end ${LOST_AFTER} ms ago and has not: it hangs in native code and is left to itself`;
       this.error(`${worker.name} is lost`, new OffloopError('OFFLOOP_THREAD_LOST', message));
-      // It must not keep the process from ending.
+      // It must not keep the process from wanting to end; only the system can end it, or what it waits for.
       thread.unref();
     }, LOST_AFTER).unref();
   }
@@ -536,6 +562,7 @@ export class WorkerPool implements AsyncDisposable {
   private over(life: Life, error: unknown): void {
     const { worker } = life;
     clearTimeout(life.startTimer);
+    clearInterval(life.drainTimer);
     // Answers that were on their way when the thread died count: they were finished.
     for (
       let entry = receiveMessageOnPort(worker.lane);
@@ -649,6 +676,7 @@ export class WorkerPool implements AsyncDisposable {
   /** The orderly end: no new work, onWorkerStop, exit. Only for workers with nothing outstanding. */
   private retire(life: Life): void {
     if (life.leaving) return;
+    clearInterval(life.drainTimer);
     life.leaving = true;
     this.setRetiring(life.worker);
     life.worker.send({ kind: 'retire' });
@@ -667,7 +695,15 @@ export class WorkerPool implements AsyncDisposable {
     this.setRetiring(worker);
     life.draining = true;
     this.dispatcher.requeue(worker);
-    if (worker.idle) this.retire(life);
+    if (worker.idle) {
+      this.retire(life);
+      return;
+    }
+    // What nobody waits for any more, because it had its 504 or its client is gone, may take this long and no longer.
+    life.drainTimer = setInterval(() => {
+      if (worker.abandoned) this.retire(life);
+    }, POISONED_GRACE);
+    life.drainTimer.unref();
   }
 
   // --------------------------------------------------------------------------------------------------------- stuck
@@ -701,7 +737,11 @@ export class WorkerPool implements AsyncDisposable {
   /** The replacement of a worker is ready: change places. */
   private takeOver(life: Life, replacement: Life): void {
     life.replacement = undefined;
-    if (life.worker.state !== 'ready') return; // it ended meanwhile, and its replacement has been promoted
+    if (life.worker.state !== 'ready') {
+      // It ended meanwhile, and its replacement has been promoted; or it is being replaced by somebody else.
+      if (replacement.standby) this.dismiss(replacement);
+      return;
+    }
     this.promote(replacement);
     this.drain(life);
   }
@@ -735,6 +775,7 @@ export class WorkerPool implements AsyncDisposable {
     const { ms, heapMb } = this.options.recycleAfter;
     const now = performance.now();
     for (const life of this.lives.values()) {
+      if (life.worker.state !== 'ready' || now < life.replaceableAt) continue;
       life.lifetime ??= jittered(ms);
       if (now - life.bornAt > life.lifetime || life.worker.heapUsed > heapMb * 1024 * 1024) {
         void this.recycle(life);
@@ -747,7 +788,12 @@ export class WorkerPool implements AsyncDisposable {
   private async recycle(life: Life): Promise<void> {
     const { worker } = life;
     // By the next sample the others are still due.
-    if (this.recycling || life.replacement !== undefined || worker.state !== 'ready') {
+    if (
+      this.recycling ||
+      life.replacement !== undefined ||
+      worker.state !== 'ready' ||
+      performance.now() < life.replaceableAt
+    ) {
       worker.wornAfter = worker.served + 1;
       return;
     }
@@ -762,8 +808,8 @@ export class WorkerPool implements AsyncDisposable {
       life.worn = false;
       if (this.closing === undefined)
         this.error(`${worker.name} should be recycled, but ${fresh.worker.name} could not start`, error);
-      worker.wornAfter = worker.served + Math.ceil(jittered(this.options.recycleAfter.requests));
-      life.lifetime = performance.now() - life.bornAt + BACKOFF_TO;
+      life.replaceableAt = performance.now() + BACKOFF_TO;
+      worker.wornAfter = worker.served + 1;
       return;
     } finally {
       this.recycling = false;
@@ -877,6 +923,7 @@ export class WorkerPool implements AsyncDisposable {
     clearTimeout(this.idleTimer);
     clearInterval(this.wearTimer);
     const inTime = await within(this.dispatcher.whenDrained(), timeout);
+    const busy = new Set([...this.lives.keys()].filter((worker) => !worker.idle));
     if (!inTime) {
       const late = new OffloopError(
         'OFFLOOP_STOPPED',
@@ -889,8 +936,8 @@ export class WorkerPool implements AsyncDisposable {
     for (const life of lives) {
       // A thread that runs late or is still on its way up would not hear us.
       const { state } = life.worker;
-      if (inTime && (state === 'ready' || state === 'standby')) this.retire(life);
-      else if (!life.leaving || !inTime) this.end(life);
+      if (!busy.has(life.worker) && (state === 'ready' || state === 'standby')) this.retire(life);
+      else if (!life.leaving || busy.has(life.worker)) this.end(life);
     }
     await Promise.all(lives.map((life) => life.gone.promise));
     await within(this.piscina.destroy(), LOST_AFTER);

@@ -161,6 +161,7 @@ export class FakePool implements Threads {
   canGrow = false;
   readonly idled: Worker[] = [];
   readonly wornOut: Worker[] = [];
+  readonly cloggedUp: Worker[] = [];
   readonly suspects: Worker[] = [];
   readonly clearedOf: Worker[] = [];
   readonly stuckIn: { worker: Worker; name: string }[] = [];
@@ -208,6 +209,9 @@ export class FakePool implements Threads {
     if (!this.canGrow || this.ready.length + this.starting >= this.limits.nMax) return;
     this.grown++;
     this.starting++;
+  }
+  clogged(worker: Worker): void {
+    this.cloggedUp.push(worker);
   }
   idle(worker: Worker): void {
     this.idled.push(worker);
