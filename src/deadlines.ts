@@ -17,6 +17,9 @@ interface DueLine {
   last: Due | undefined;
 }
 
+/** Ms a timer can be set for. When it goes off too soon, it is set again. */
+const LONGEST = 2 ** 31 - 1;
+
 export class Deadlines<T extends Due> {
   private readonly lines = new Map<number, DueLine>();
   private timer: NodeJS.Timeout | undefined;
@@ -25,7 +28,7 @@ export class Deadlines<T extends Due> {
   /** @param expired called for each deadline that has passed; it is cleared by then. */
   constructor(private readonly expired: (item: T) => void) {}
 
-  /** Give `item` a deadline in `ms` from `now` (of the performance.now() clock), in place of the one it has. */
+  /** Give `item` a deadline `ms` after `now` (of the performance.now() clock; it may be past), in place of the one it has. */
   set(item: T, ms: number, now: number): void {
     this.clear(item);
     let line = this.lines.get(ms);
@@ -46,7 +49,7 @@ export class Deadlines<T extends Due> {
     else before.dueNext = item;
     if (after === undefined) line.last = item;
     else after.duePrev = item;
-    if (dueAt < this.timerAt) this.arm(dueAt, now);
+    if (dueAt < this.timerAt) this.arm(dueAt);
   }
 
   clear(item: T): void {
@@ -61,10 +64,10 @@ export class Deadlines<T extends Due> {
     item.dueNext = undefined;
   }
 
-  private arm(at: number, now: number): void {
+  private arm(at: number): void {
     clearTimeout(this.timer);
     this.timerAt = at;
-    this.timer = setTimeout(this.look, Math.max(1, Math.ceil(at - now)));
+    this.timer = setTimeout(this.look, Math.min(LONGEST, Math.max(1, Math.ceil(at - performance.now()))));
     this.timer.unref();
   }
 
@@ -80,6 +83,6 @@ export class Deadlines<T extends Due> {
     }
     // Most of those the timer was set for are done by now; the next one decides.
     for (const { first } of this.lines.values())
-      if (first !== undefined && first.dueAt < this.timerAt) this.arm(first.dueAt, now);
+      if (first !== undefined && first.dueAt < this.timerAt) this.arm(first.dueAt);
   };
 }

@@ -318,6 +318,7 @@ export class PoolDispatcher {
     const cost = this.expected(mount);
     const spread = mount.times.isAsync;
     let best: Worker | undefined;
+    let silent: Worker | undefined;
     let bestLoad = 0;
     for (const worker of this.threads.ready) {
       // Any of those given may turn out to be async, so they count in full.
@@ -327,6 +328,10 @@ export class PoolDispatcher {
         (worker.cost + cost > this.limits.batchMicros || now - worker.progressAt > STALLED_AFTER)
       )
         continue;
+      if (worker.silent) {
+        silent = worker;
+        continue;
+      }
       const load = spread ? worker.pending + worker.given : worker.pending;
       if (
         best === undefined ||
@@ -337,7 +342,7 @@ export class PoolDispatcher {
         bestLoad = load;
       }
     }
-    return best;
+    return best ?? silent;
   }
 
   /**
@@ -393,11 +398,20 @@ export class PoolDispatcher {
     for (const worker of [...this.threads.all]) {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
-      if (worker.given > 1) this.requeue(worker);
+      if (worker.given > 1 || (worker.given === 1 && !worker.begun && this.somebodyFree())) {
+        worker.silent = !worker.begun;
+        this.requeue(worker);
+      }
       if (worker.pending >= this.limits.concurrency && worker.abandoned) this.threads.clogged(worker);
     }
     if (this.waitingNow > 0) this.pump();
     if (now - this.rotatedAt > WINDOW) this.rotate(now);
+  }
+
+  private somebodyFree(): boolean {
+    return this.threads.ready.some(
+      ({ given, silent, pending }) => given === 0 && !silent && pending < this.limits.concurrency,
+    );
   }
 
   /** Take back what `worker` has not started. */
@@ -433,6 +447,9 @@ export class PoolDispatcher {
     } else if (!worker.hasStarted(ticket)) {
       // Stuck behind another one, which is the late one.
       this.requeue(worker);
+      // Or it has begun in this very moment, and has its time before it.
+      if (ticket.state === 'given')
+        this.deadlines.set(ticket, ticket.mount.limits.handlerTimeout, performance.now());
       this.pump();
     } else if (ticket.stage === 'time') {
       this.late(ticket, worker);
@@ -563,6 +580,7 @@ export class PoolDispatcher {
   }
 
   private heard(worker: Worker): void {
+    worker.silent = false;
     worker.progressAt = performance.now();
     if (this.waitingNow > 0) this.schedulePump();
     if (worker.idle) this.threads.idle(worker);

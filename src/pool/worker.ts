@@ -35,6 +35,8 @@ export class Worker {
   cost = 0;
   /** When it was last heard of, or got its first work after none; on the performance.now() clock. */
   progressAt = 0;
+  /** It did not begin with what it was given last: only if there is nobody else it gets more. */
+  silent = false;
   /** Since when it has had nothing to do. */
   idleSince = 0;
   served = 0;
@@ -107,6 +109,11 @@ export class Worker {
   /** Whether its thread has begun with this ticket. */
   hasStarted(ticket: Ticket): boolean {
     return ((Atomics.load(this.board, BOARD_CLAIM) - ticket.seq) | 0) > 0;
+  }
+
+  /** Whether its thread has begun with anything that is given and not reported back. */
+  get begun(): boolean {
+    return this.running() !== undefined;
   }
 
   /** The ticket its thread is in the middle of: the last one claimed, if nothing has been heard of it. */
