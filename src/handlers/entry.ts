@@ -76,6 +76,8 @@ class WorkerThread {
   /** The one of them that the I/O thread has not been told about, with its time on the thread so far, in microseconds. */
   private untold: { readonly seq: number; readonly held: number } | undefined;
   private batch: Batch | undefined;
+  /** Batches that came while one was between two invocations: after an uncaught exception ticks are resumed late. */
+  private readonly batches: Batch[] = [];
   /** When the I/O thread was last told to look, on the performance.now() clock. */
   private toldAt = 0;
   /** Something has been put into the outbox since the I/O thread was last told to look. */
@@ -162,7 +164,12 @@ class WorkerThread {
 
   private runBatch(packed: PackedBatch, bodies: Batch['bodies']): void {
     const { first, records } = splitBatch(packed);
-    this.batch = { records, bodies, at: 0, seq: first };
+    const batch: Batch = { records, bodies, at: 0, seq: first };
+    if (this.batch !== undefined) {
+      this.batches.push(batch);
+      return;
+    }
+    this.batch = batch;
     this.toldAt = performance.now();
     this.goOn(this.toldAt);
   }
@@ -183,28 +190,28 @@ class WorkerThread {
       now = this.start(seq, targetOf(record), headOf(record), bodies?.[at] ?? null, now);
       if (this.untold !== undefined) {
         // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
-        // and what comes next may never end. A tick asked for in a microtask comes when no microtask is left. No
-        // message is received before that, so no other batch can begin.
+        // and what comes next may never end. A tick asked for in a microtask comes when no microtask is left.
         this.charged = now;
         queueMicrotask(this.hop);
         return;
       }
       this.tellIfLate(now);
     }
-    this.batch = undefined;
     this.charged = now;
     this.tell();
+    this.batch = this.batches.shift();
+    if (this.batch !== undefined) this.goOn(performance.now());
   }
 
   private readonly hop = (): void => process.nextTick(this.resume);
 
   private readonly resume = (): void => {
+    const now = performance.now();
     const { untold } = this;
     if (untold !== undefined) {
       this.untold = undefined;
-      this.put(untold.seq, PENDING, untold.held);
+      this.put(untold.seq, PENDING, untold.held + micros(now - this.charged));
     }
-    const now = performance.now();
     this.tellIfLate(now);
     this.goOn(now);
   };

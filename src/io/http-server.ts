@@ -166,6 +166,7 @@ export class HttpServer implements ExchangeHost {
 
   /** Cut what is left. */
   close(): void {
+    this.router.close();
     this.gate.close();
     this.listener?.close();
   }

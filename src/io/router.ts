@@ -71,6 +71,11 @@ export class Router {
     return all;
   }
 
+  /** Nothing will be routed any more. */
+  close(): void {
+    for (const { mount } of this.list()) mount.dispatcher.close();
+  }
+
   private refresh(): void {
     this.only = this.byHost.size === 0 && this.anyHost.size === 1 ? this.anyHost.get('') : undefined;
   }

@@ -24,6 +24,8 @@ const UNKNOWN = 1000;
 const SLOW = 10_000;
 /** Ms without cheap work after which no thread is kept for it. */
 const CHEAP_MEMORY = 1000;
+/** Ms that a loop which turns may take to say so: sooner no worker is suspected of being stuck. */
+const PROBE = 100;
 /** Ms before a stuck worker is ended at which its replacement is started, so that it is there in time. */
 const PREPARE = 250;
 
@@ -31,6 +33,8 @@ const PREPARE = 250;
 export interface Threads {
   /** Workers that take work, the longest-serving first. */
   readonly ready: readonly Worker[];
+  /** Workers that finish what they have and take no more. */
+  readonly leaving: ReadonlySet<Worker>;
   /** All that may still have something to say. */
   readonly all: Iterable<Worker>;
   /** Workers on their way to being ready. */
@@ -161,6 +165,8 @@ export class PoolDispatcher {
   /** One invocation can run on each thread that may exist and is not full of pending promises; queueSize may wait. */
   private capacity(): number {
     let capacity = this.limits.nMax + this.limits.queueSize;
+    // Those on their way out run beside the nMax, and take no place from what comes.
+    for (const worker of this.threads.leaving) capacity += worker.given;
     if (this.pending >= this.limits.concurrency) {
       for (const worker of this.threads.ready) if (worker.pending >= this.limits.concurrency) capacity--;
     }
@@ -398,7 +404,7 @@ export class PoolDispatcher {
     for (const worker of [...this.threads.all]) {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
-      if (worker.given > 1 || (worker.given === 1 && !worker.begun && this.somebodyFree())) {
+      if (worker.begun ? worker.given > 1 : worker.given > 0 && this.somebodyFree(worker)) {
         worker.silent = !worker.begun;
         this.requeue(worker);
       }
@@ -408,9 +414,11 @@ export class PoolDispatcher {
     if (now - this.rotatedAt > WINDOW) this.rotate(now);
   }
 
-  private somebodyFree(): boolean {
+  /** Whether another worker would begin at once. */
+  private somebodyFree(but: Worker): boolean {
     return this.threads.ready.some(
-      ({ given, silent, pending }) => given === 0 && !silent && pending < this.limits.concurrency,
+      (worker) =>
+        worker !== but && worker.given === 0 && !worker.silent && worker.pending < this.limits.concurrency,
     );
   }
 
@@ -444,22 +452,31 @@ export class PoolDispatcher {
       this.checkDrained();
     } else if (worker === undefined) {
       // Over in this very moment.
-    } else if (!worker.hasStarted(ticket)) {
+    } else if (ticket.stage === 'time' && !worker.hasStarted(ticket) && this.canMove(worker)) {
       // Stuck behind another one, which is the late one.
       this.requeue(worker);
       // Or it has begun in this very moment, and has its time before it.
       if (ticket.state === 'given')
-        this.deadlines.set(ticket, ticket.mount.limits.handlerTimeout, performance.now());
+        this.deadlines.set(ticket, mount.limits.handlerTimeout, performance.now());
       this.pump();
     } else if (ticket.stage === 'time') {
       this.late(ticket, worker);
     } else if (ticket.stage === 'suspect') {
       ticket.stage = 'kill';
       this.threads.suspect(worker);
-      this.deadlines.set(ticket, Math.min(PREPARE, mount.limits.killAfter), performance.now());
+      const { killAfter } = mount.limits;
+      this.deadlines.set(ticket, Math.max(1, killAfter - suspectAfter(killAfter)), performance.now());
     } else {
       this.end(ticket, worker);
     }
+  }
+
+  /**
+   * Whether what a worker has not begun with should wait elsewhere. Not if the worker is busy with nothing we know of, a
+   * timer for example, and there is no other: then whoever waits for it is as late as if it had begun.
+   */
+  private canMove(worker: Worker): boolean {
+    return worker.begun || this.somebodyFree(worker);
   }
 
   /** The handler has had its time: answer for it, fire its signal, and see whether the worker's loop still turns. */
@@ -472,7 +489,7 @@ export class PoolDispatcher {
     ticket.mount.timedOut++;
     worker.send({ kind: 'timeout', seq: ticket.seq, ms: handlerTimeout });
     ticket.stage = 'suspect';
-    this.deadlines.set(ticket, Math.max(0, killAfter - PREPARE), performance.now());
+    this.deadlines.set(ticket, suspectAfter(killAfter), performance.now());
     if (ticket.cancelled) return;
     ticket.cancelled = true;
     ticket.invocation.refuse('handlerTimeout', { retryAfter: 0 });
@@ -695,4 +712,9 @@ export class PoolDispatcher {
       }
     }
   }
+}
+
+/** Ms after a 504 at which a worker that has not shown that its loop turns gets a replacement, to be there in time. */
+function suspectAfter(killAfter: number): number {
+  return Math.max(PROBE, killAfter - PREPARE);
 }

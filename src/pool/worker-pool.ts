@@ -38,6 +38,8 @@ const GIVE_UP_AFTER = 3;
 const STACK_TIMEOUT = 500;
 /** Ms after which a thread that was told to end and has not is written off. */
 const LOST_AFTER = 5_000;
+/** Ms until it is tried again to recycle a worker whose replacement could not start. */
+const RECYCLE_AGAIN = 1_000;
 /** Ms between looks at the age and the heap of workers. */
 const WEAR_EVERY = 1_000;
 /** By how much the limits of `recycleAfter` differ from worker to worker, up and down. */
@@ -136,6 +138,7 @@ export class WorkerPool implements AsyncDisposable {
   private readonly piscina: Piscina;
   private readonly lives = new Map<Worker, Life>();
   private readonly ready: Worker[] = [];
+  private readonly leaving = new Set<Worker>();
   private modules: Module[] = [];
   private readonly loading = new Map<string, Promise<number>>();
   private nextTarget = 0;
@@ -195,6 +198,7 @@ export class WorkerPool implements AsyncDisposable {
       get starting() {
         return pool.countStarting();
       },
+      leaving: pool.leaving,
       get all() {
         return pool.lives.keys();
       },
@@ -277,7 +281,8 @@ export class WorkerPool implements AsyncDisposable {
       pending: worker.pending,
       served: worker.served,
       heapUsed: worker.heapUsed,
-      utilization: Math.round(utilization * 1000) / 1000,
+      // Reading twice within no time divides nothing by nothing.
+      utilization: Math.round(Math.min(1, Math.max(0, utilization || 0)) * 1000) / 1000,
       queueWaitMicros: Histogram.merge([worker.queueWait]),
       runTimeMicros: Histogram.merge([worker.runTime]),
     };
@@ -305,7 +310,8 @@ export class WorkerPool implements AsyncDisposable {
 
   private async loadNew(url: string): Promise<number> {
     const module: Module = { target: this.nextTarget++, url, proven: false, users: 0 };
-    const loads = [...this.lives.values()].map((life) => this.loadInto(life, module));
+    const lives = [...this.lives.values()].filter(({ worker }) => worker.state !== 'retiring');
+    const loads = lives.map((life) => this.loadInto(life, module));
     this.modules.push(module);
     while (this.countLive() < this.options.nMin) loads.push(this.spawn(true).ready.promise);
     try {
@@ -573,6 +579,7 @@ export class WorkerPool implements AsyncDisposable {
     }
     const wasRetiring = worker.state === 'retiring';
     worker.state = 'gone';
+    this.leaving.delete(worker);
     worker.lane.close();
     this.lives.delete(worker);
     this.removeReady(worker);
@@ -665,6 +672,7 @@ export class WorkerPool implements AsyncDisposable {
 
   private setRetiring(worker: Worker): void {
     worker.state = 'retiring';
+    this.leaving.add(worker);
     this.removeReady(worker);
   }
 
@@ -724,6 +732,7 @@ export class WorkerPool implements AsyncDisposable {
       () => this.takeOver(life, replacement),
       (error: unknown) => {
         life.worn = false;
+        if (life.worker.state !== 'ready') return;
         life.replacement = undefined;
         if (this.closing === undefined)
           this.error(
@@ -804,11 +813,13 @@ export class WorkerPool implements AsyncDisposable {
     try {
       await fresh.ready.promise;
     } catch (error) {
-      life.replacement = undefined;
       life.worn = false;
+      // Replaced by a reload, together with its replacement.
+      if (worker.state !== 'ready') return;
+      life.replacement = undefined;
       if (this.closing === undefined)
         this.error(`${worker.name} should be recycled, but ${fresh.worker.name} could not start`, error);
-      life.replaceableAt = performance.now() + BACKOFF_TO;
+      life.replaceableAt = performance.now() + RECYCLE_AGAIN;
       worker.wornAfter = worker.served + 1;
       return;
     } finally {
@@ -844,7 +855,6 @@ export class WorkerPool implements AsyncDisposable {
   private async reloadNow(): Promise<void> {
     if (this.closing !== undefined) throw closed();
     if (this.modules.length === 0) return;
-    const old = [...this.lives.values()];
     const size = Math.max(this.options.nMin, this.ready.length);
     const fresh = Array.from({ length: size }, () => this.spawn(true, true));
     try {
@@ -857,10 +867,14 @@ export class WorkerPool implements AsyncDisposable {
     if (this.closing !== undefined) throw closed();
     this.reloads++;
     for (const life of fresh) this.promote(life);
-    // Those that were started meanwhile, in place of one that died, have the new code or may have.
-    for (const life of old) {
-      if (life.worker.state === 'ready') this.drain(life);
-      else if (life.worker.state === 'starting' || life.worker.state === 'standby') this.dismiss(life);
+    // All others, those included that were started meanwhile in place of one that died: they may have the old code.
+    const kept = new Set(fresh);
+    for (const life of [...this.lives.values()]) {
+      const { state } = life.worker;
+      if (kept.has(life)) continue;
+      life.replacement = undefined;
+      if (state === 'ready') this.drain(life);
+      else if (state === 'starting' || state === 'standby') this.dismiss(life);
     }
     this.ensureMin();
   }

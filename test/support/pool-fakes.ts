@@ -160,6 +160,7 @@ export class FakePool implements Threads {
   /** Whether `grow` starts threads, up to nMax. */
   canGrow = false;
   readonly idled: Worker[] = [];
+  readonly leaving = new Set<Worker>();
   readonly wornOut: Worker[] = [];
   readonly cloggedUp: Worker[] = [];
   readonly suspects: Worker[] = [];
