@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OffloopError, toErrorRecord } from '../src/errors.js';
 import { Ticket } from '../src/pool/ticket.js';
 import { Worker } from '../src/pool/worker.js';
-import { BOARD_CLAIM } from '../src/protocol.js';
-import { FakeInvocation, FakePool, type Given } from './support/pool-fakes.js';
+import { BOARD_CLAIM, type TimeLimits } from '../src/protocol.js';
+import { FakeInvocation, FakePool, type Given, type Sent } from './support/pool-fakes.js';
 
 const CHEAP = 0;
 const SLOW = 1;
@@ -21,8 +21,12 @@ function first(batches: Given[][]): Given {
 }
 
 /** `n` workers, with a cheap target that costs 10 us and a slow one that costs 50 ms. */
-function taught(n: number, limits?: ConstructorParameters<typeof FakePool>[1]): FakePool {
-  const pool = new FakePool(n, limits);
+function taught(
+  n: number,
+  limits?: ConstructorParameters<typeof FakePool>[1],
+  times?: Partial<TimeLimits>,
+): FakePool {
+  const pool = new FakePool(n, limits, times);
   pool.learn(CHEAP, 10);
   pool.learn(SLOW, 50_000);
   return pool;
@@ -592,6 +596,519 @@ describe('a client that leaves', () => {
     runs.cancel();
     pool.at(0).finish();
     await done;
+  });
+});
+
+/** Time passes; workers are looked at on the way. */
+const pass = (ms: number): void => void vi.advanceTimersByTime(ms);
+const reasons = (sent: { invocation: FakeInvocation }): string[] =>
+  sent.invocation.refusals.map((refusal) => refusal.reason);
+
+describe('a request that waits for longer than queueTimeout', () => {
+  /** One worker, busy with a slow request without limits, and a line whose requests may wait for 100 ms. */
+  function busy(limits?: ConstructorParameters<typeof FakePool>[1]): { pool: FakePool; runs: Given } {
+    const pool = taught(1, { nMax: 1, queueSize: 10, ...limits });
+    pool.mount(2, { queueTimeout: 100 });
+    pool.send(SLOW, 'busy');
+    const runs = first(pool.at(0).batches());
+    pool.at(0).start(runs);
+    return { pool, runs };
+  }
+
+  it('is refused at that moment, with a time to come back, and never given to a worker', () => {
+    const { pool, runs } = busy();
+    const sent = pool.send(2, 'waits');
+    pass(99);
+    expect(sent.invocation.settled).toBe(0);
+    pass(2);
+    expect(reasons(sent)).toEqual(['queueTimeout']);
+    expect(sent.invocation.refusals[0]?.retryAfter).toBeGreaterThanOrEqual(1);
+    pool.at(0).answer(runs);
+    pass(1000);
+    expect(pool.at(0).names()).toEqual([]);
+    expect(sent.invocation.settled).toBe(1);
+  });
+
+  it('is counted, in the pool and for its mount only', () => {
+    const { pool } = busy();
+    for (let i = 0; i < 3; i++) pool.send(2);
+    pass(101);
+    expect(pool.dispatcher.timedOut).toEqual({ queue: 3, handler: 0 });
+    expect(pool.mount(2).stats).toMatchObject({ queued: 0, timedOut: { queue: 3, handler: 0 } });
+    expect(pool.mount(SLOW).stats.timedOut).toEqual({ queue: 0, handler: 0 });
+    expect(pool.dispatcher.refused).toBe(0);
+  });
+
+  it('leaves its place in the queue to somebody else', () => {
+    const { pool } = busy({ queueSize: 2 });
+    pool.send(2);
+    pool.send(2);
+    expect(pool.send(2).refused).toBe(true);
+    pass(101);
+    expect(pool.dispatcher.queued).toBe(0);
+    expect([pool.send(2).refused, pool.send(2).refused, pool.send(2).refused]).toEqual([false, false, true]);
+  });
+
+  it('lets the pool drain', async () => {
+    const { pool, runs } = busy();
+    pool.send(2);
+    const drained = pool.dispatcher.whenDrained();
+    pool.at(0).answer(runs);
+    pool.at(0).worker.state = 'retiring';
+    pool.ready.length = 0;
+    pass(101);
+    await drained;
+  });
+
+  it('has nothing to do with one that a worker was given in time, however long that takes', () => {
+    const { pool, runs } = busy();
+    const sent = pool.send(2, 'in time');
+    pass(90);
+    pool.at(0).answer(runs);
+    pass(1);
+    const given = first(pool.at(0).batches());
+    pool.at(0).start(given);
+    pass(10_000);
+    expect(sent.invocation.settled).toBe(0);
+    pool.at(0).answer(given);
+    expect(sent.invocation.answers).toHaveLength(1);
+  });
+
+  it('is not refused a second time when its client has left before', () => {
+    const { pool } = busy();
+    const sent = pool.send(2);
+    pass(50);
+    sent.cancel();
+    pass(100);
+    expect(sent.invocation.settled).toBe(0);
+    expect(pool.dispatcher.timedOut.queue).toBe(0);
+  });
+
+  it('is not refused again when it had to make room for another', () => {
+    const { pool } = busy({ queueSize: 4 });
+    const crowd = Array.from({ length: 4 }, () => pool.send(2));
+    pool.send(CHEAP, 'the one that comes in');
+    pass(200);
+    expect(crowd.map(reasons)).toEqual([
+      ['queueTimeout'],
+      ['queueTimeout'],
+      ['queueTimeout'],
+      ['overloaded'],
+    ]);
+    expect(pool.dispatcher.timedOut.queue).toBe(3);
+  });
+
+  it('is not refused when it has failed already, because the pool was closed', () => {
+    const { pool } = busy();
+    const sent = pool.send(2);
+    pool.dispatcher.failQueued(new Error('closed'));
+    pass(200);
+    expect(sent.invocation.settled).toBe(1);
+  });
+
+  it('is refused when its time is up though a worker had it in between, and did not begin', () => {
+    const pool = taught(1, { nMax: 1 }, { queueTimeout: 100 });
+    pool.send(SLOW, 'busy');
+    const busyOne = first(pool.at(0).batches());
+    pool.at(0).start(busyOne);
+    const sent = pool.burst(CHEAP, ['stuck', 'behind']);
+    pass(90);
+    pool.at(0).answer(busyOne);
+    pass(1);
+    const [stuck] = pool.at(0).batches().flat();
+    pool.at(0).start(stuck as Given);
+    pass(15); // time enough to take the other one back
+    expect(sent.map(reasons)).toEqual([[], ['queueTimeout']]);
+  });
+
+  it('is refused at once when it comes back from a worker that died and its time is up by then', () => {
+    const pool = taught(1, { nMax: 1 }, { queueTimeout: 100 });
+    const sent = pool.send(CHEAP, 'never begun');
+    pass(500);
+    pool.ready.length = 0;
+    pool.dispatcher.lost(pool.at(0).worker, new Error('gone'));
+    pass(10);
+    expect(reasons(sent)).toEqual(['queueTimeout']);
+  });
+
+  it('is given to a worker rather than refused, when one is free as it is taken back', () => {
+    const pool = taught(2, {}, { queueTimeout: 100 });
+    const sent = pool.burst(CHEAP, ['stuck', 'behind']);
+    pool.at(0).start(first(pool.at(0).batches()));
+    // The I/O thread itself was held up meanwhile.
+    const now = vi.spyOn(performance, 'now');
+    now.mockReturnValue(performance.now() + 500);
+    for (let i = 0; i < 3; i++) vi.advanceTimersToNextTimer();
+    now.mockRestore();
+    expect(pool.at(1).finish()).toEqual(['behind']);
+    expect(sent.map(reasons)).toEqual([[], []]);
+  });
+});
+
+describe('a handler that runs for longer than handlerTimeout', () => {
+  const LIMITS = { handlerTimeout: 1000, killAfter: 1000 };
+
+  /** A worker that has begun with 'late'. */
+  function running(
+    workers = 1,
+    limits: Partial<TimeLimits> = LIMITS,
+  ): { pool: FakePool; late: Given; sent: Sent } {
+    const pool = new FakePool(workers);
+    pool.mount(2, limits);
+    const sent = pool.send(2, 'late');
+    const late = first(pool.at(0).batches());
+    pool.at(0).start(late);
+    return { pool, late, sent };
+  }
+  const timeouts = (pool: FakePool): number[] => {
+    pool.at(0).batches();
+    return pool.at(0).timeouts;
+  };
+
+  it('has its request refused at that moment, and its worker told once', () => {
+    const { pool, late, sent } = running();
+    pass(999);
+    expect(sent.invocation.settled).toBe(0);
+    pass(2);
+    expect(reasons(sent)).toEqual(['handlerTimeout']);
+    expect(sent.invocation.refusals[0]?.retryAfter).toBe(0);
+    expect(timeouts(pool)).toEqual([late.seq]);
+    pass(10_000);
+    expect(timeouts(pool)).toEqual([late.seq]);
+    expect(sent.invocation.settled).toBe(1);
+  });
+
+  it('is counted, in the pool and for its mount only', () => {
+    const { pool } = running(2);
+    pool.send(CHEAP);
+    pool.at(1).finish();
+    pass(1001);
+    expect(pool.dispatcher.timedOut).toEqual({ queue: 0, handler: 1 });
+    expect(pool.mount(2).stats.timedOut).toEqual({ queue: 0, handler: 1 });
+    expect(pool.mount(CHEAP).stats.timedOut).toEqual({ queue: 0, handler: 0 });
+  });
+
+  it('has its answer dropped when it comes after all, and the books are in order then', () => {
+    const { pool, late, sent } = running();
+    pass(1001);
+    pool.at(0).answer(late);
+    expect(sent.invocation.answers).toEqual([]);
+    expect(sent.invocation.settled).toBe(1);
+    expect([pool.dispatcher.running, pool.dispatcher.waiting]).toEqual([0, 0]);
+    expect(pool.at(0).worker.idle).toBe(true);
+  });
+
+  it('has its error dropped when it throws after all', () => {
+    const { pool, late, sent } = running();
+    pass(1001);
+    pool.at(0).fail(late, toErrorRecord(new Error('too late')));
+    expect(sent.invocation.failures).toEqual([]);
+    expect(pool.dispatcher.running).toBe(0);
+  });
+
+  it('is answered when it was done in time and only the word of it was not there yet', () => {
+    const { pool, late, sent } = running();
+    // Otherwise it would have been looked for by now.
+    const now = vi.spyOn(performance, 'now');
+    now.mockReturnValue(performance.now() + 1001);
+    pool.at(0).write(late);
+    vi.advanceTimersToNextTimer();
+    vi.advanceTimersToNextTimer();
+    now.mockRestore();
+    expect(sent.invocation.answers).toHaveLength(1);
+    expect(sent.invocation.settled).toBe(1);
+    expect(pool.dispatcher.timedOut.handler).toBe(0);
+  });
+
+  it('is the same when its promise is pending', () => {
+    const { pool, late, sent } = running();
+    pool.at(0).pending(late);
+    pass(999);
+    expect(sent.invocation.settled).toBe(0);
+    pass(2);
+    expect(reasons(sent)).toEqual(['handlerTimeout']);
+    expect(timeouts(pool)).toEqual([late.seq]);
+    pool.at(0).answer(late);
+    expect(sent.invocation.settled).toBe(1);
+    expect(pool.dispatcher.waiting).toBe(0);
+  });
+
+  it('leaves its client nothing to cancel', () => {
+    const { pool, sent } = running();
+    pass(1001);
+    sent.cancel();
+    pool.at(0).batches();
+    expect(pool.at(0).cancels).toEqual([]);
+  });
+
+  it('has no such limit where there is none for its mount', () => {
+    const { pool, sent } = running(1, { handlerTimeout: 0 });
+    pass(100_000);
+    expect(sent.invocation.settled).toBe(0);
+    expect(pool.suspects).toEqual([]);
+  });
+
+  it('has the clock of its own mount, whoever shares its batch', () => {
+    const pool = new FakePool(1);
+    pool.mount(2, { handlerTimeout: 100 });
+    pool.mount(3, { handlerTimeout: 5000 });
+    for (const target of [2, 3]) pool.learn(target, 10);
+    const sent = [pool.put(2), pool.put(3)];
+    pool.dispatcher.pump();
+    const batch = pool.at(0).batches().flat();
+    expect(batch).toHaveLength(2);
+    for (const given of batch) {
+      pool.at(0).start(given);
+      pool.at(0).pending(given);
+    }
+    pass(101);
+    expect(sent.map((one) => reasons(one))).toEqual([['handlerTimeout'], []]);
+    pass(5000);
+    expect(sent.map((one) => reasons(one))).toEqual([['handlerTimeout'], ['handlerTimeout']]);
+  });
+
+  it('says nothing more when its worker dies', () => {
+    const { pool, sent } = running();
+    pool.ready.length = 0;
+    pool.dispatcher.lost(pool.at(0).worker, new Error('gone'));
+    pass(10_000);
+    expect(sent.invocation.settled).toBe(1);
+    expect(sent.invocation.failures).toHaveLength(1);
+    expect(pool.stuckIn).toEqual([]);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  describe('is found stuck', () => {
+    it('when its worker shows no life for killAfter, with a replacement asked for a quarter of a second before', () => {
+      const { pool } = running();
+      pass(1000 + 745);
+      expect(pool.suspects).toEqual([]);
+      pass(10);
+      expect(pool.suspects).toEqual([pool.at(0).worker]);
+      pass(235);
+      expect(pool.stuckIn).toEqual([]);
+      pass(20);
+      expect(pool.stuckIn).toEqual([{ worker: pool.at(0).worker, name: 'late' }]);
+      expect(pool.clearedOf).toEqual([]);
+    });
+
+    it('with the replacement asked for at once when there is less time than that', () => {
+      const { pool } = running(1, { handlerTimeout: 1000, killAfter: 60 });
+      pass(1050);
+      // A loop that turns has had no time yet to say so.
+      expect([pool.suspects, pool.stuckIn]).toEqual([[], []]);
+      pass(60);
+      expect(pool.suspects).toHaveLength(1);
+      expect(pool.stuckIn).toHaveLength(1);
+    });
+
+    it('when its client has long gone', () => {
+      const { pool, sent } = running();
+      pass(10);
+      sent.cancel();
+      pass(3000);
+      expect(pool.stuckIn).toHaveLength(1);
+      expect(sent.invocation.settled).toBe(0);
+    });
+
+    it('when its promise is pending and the loop does not turn', () => {
+      const { pool, late } = running();
+      pool.at(0).pending(late);
+      pass(2010);
+      expect(pool.stuckIn).toHaveLength(1);
+    });
+
+    it('once, however many are late in the same worker', () => {
+      const { pool, late } = running();
+      pool.at(0).pending(late);
+      pool.send(2, 'too');
+      pool.at(0).start(first(pool.at(0).batches()));
+      pass(2010);
+      expect(new Set(pool.stuckIn.map((one) => one.worker))).toEqual(new Set([pool.at(0).worker]));
+    });
+  });
+
+  describe('is not found stuck', () => {
+    it('when the loop of its worker turns', () => {
+      const { pool, late } = running();
+      pool.at(0).pending(late);
+      pass(1001);
+      pool.at(0).alive(late);
+      pass(100_000);
+      expect(pool.suspects).toEqual([]);
+      expect(pool.stuckIn).toEqual([]);
+    });
+
+    it('when the loop turns at the last moment; the replacement is not needed then', () => {
+      const { pool, late } = running();
+      pool.at(0).pending(late);
+      pass(1990);
+      expect(pool.suspects).toHaveLength(1);
+      pool.at(0).alive(late);
+      expect(pool.clearedOf).toEqual([pool.at(0).worker]);
+      pass(100_000);
+      expect(pool.stuckIn).toEqual([]);
+    });
+
+    it('when it comes to an end before, whatever its worker does next', () => {
+      const { pool, late } = running();
+      pool.mount(3, { handlerTimeout: 0 });
+      pass(1500);
+      pool.at(0).answer(late);
+      pool.send(3, 'next');
+      pool.at(0).start(first(pool.at(0).batches()));
+      pass(100_000);
+      expect(pool.stuckIn).toEqual([]);
+    });
+
+    it('when it comes to an end at the last moment, and only the word of it was not there yet', () => {
+      const { pool, late } = running();
+      pass(1995);
+      const now = vi.spyOn(performance, 'now');
+      now.mockReturnValue(performance.now() + 20);
+      pool.at(0).write(late);
+      for (let i = 0; i < 3; i++) vi.advanceTimersToNextTimer();
+      now.mockRestore();
+      pass(5000);
+      expect(pool.stuckIn).toEqual([]);
+      expect(pool.dispatcher.running).toBe(0);
+    });
+
+    it('while another invocation has its thread that may take as long as it likes; later, if it is', () => {
+      const { pool, late } = running();
+      pool.mount(3, { handlerTimeout: 0 });
+      pool.at(0).pending(late);
+      pool.send(3, 'legitimate');
+      const legitimate = first(pool.at(0).batches());
+      pool.at(0).start(legitimate);
+      pass(20_000);
+      expect(pool.stuckIn).toEqual([]);
+      // The other is done, and still the loop does not turn.
+      pool.at(0).answer(legitimate);
+      pass(1010);
+      expect(pool.stuckIn).toEqual([{ worker: pool.at(0).worker, name: 'late' }]);
+    });
+
+    it('when another is: each is judged by itself', () => {
+      const { pool } = running(2);
+      pool.send(2, 'fine');
+      const fine = first(pool.at(1).batches());
+      pool.at(1).start(fine);
+      pass(1001);
+      pool.at(1).alive(fine);
+      pass(2000);
+      expect(pool.stuckIn.map((one) => one.name)).toEqual(['late']);
+    });
+  });
+});
+
+describe('a request that its worker has not begun with when its time is up', () => {
+  const LIMITS = { handlerTimeout: 1000, killAfter: 1000 };
+
+  it('is no victim of the one before it: it runs elsewhere, with a clock of its own', () => {
+    const pool = new FakePool(2, {}, LIMITS);
+    pool.learn(CHEAP, 10);
+    pool.mount(SLOW, { handlerTimeout: 0 });
+    pool.send(SLOW, 'other');
+    const other = first(pool.at(0).batches());
+    pool.at(0).start(other);
+    const sent = pool.burst(CHEAP, ['late', 'behind']);
+    pool.at(1).start(first(pool.at(1).batches()));
+    pass(600);
+    pool.at(0).answer(other);
+    pass(1);
+    const behind = first(pool.at(0).batches());
+    pool.at(0).start(behind);
+    pass(900);
+    expect(sent.map(reasons)).toEqual([['handlerTimeout'], []]);
+    pool.at(0).answer(behind);
+    expect(sent.map((one) => one.invocation.answers.length)).toEqual([0, 1]);
+  });
+
+  it('runs on another worker, even when it was alone on the lane of a worker that does not turn', () => {
+    const pool = new FakePool(2, {}, LIMITS);
+    const sent = pool.send(CHEAP, 'alone');
+    expect(pool.at(0).names()).toEqual(['alone']);
+    let elsewhere: Given | undefined;
+    for (let ms = 0; ms < 3000 && elsewhere === undefined; ms++) {
+      pass(1);
+      elsewhere = pool.at(1).batches()[0]?.[0];
+    }
+    expect(elsewhere?.name).toBe('alone');
+    pool.at(1).start(elsewhere as Given);
+    pool.at(1).answer(elsewhere as Given);
+    expect(sent.invocation.answers).toHaveLength(1);
+    pool.send(CHEAP, 'next');
+    expect([pool.at(0).names(), pool.at(1).names()]).toEqual([[], ['next']]);
+  });
+
+  it('is not sent over and over to the only worker there is, which does not turn', () => {
+    const pool = new FakePool(1, { nMax: 1 });
+    pool.learn(CHEAP, 10);
+    pool.burst(CHEAP, names(20));
+    pass(1000);
+    expect(pool.at(0).batches().length).toBeLessThan(5);
+    expect(pool.at(0).worker.given + pool.dispatcher.queued).toBe(20);
+  });
+
+  it('has its limit when its worker begins with it in that very moment', () => {
+    const pool = new FakePool(2, {}, LIMITS);
+    const sent = pool.send(CHEAP, 'at last');
+    const given = first(pool.at(0).batches());
+    const { worker } = pool.at(0);
+    const takeBack = vi.spyOn(worker, 'takeBack').mockImplementationOnce(() => {
+      // It is a race between two threads, and the other one has won it.
+      pool.at(0).start(given);
+      return Worker.prototype.takeBack.call(worker);
+    });
+    pass(1010);
+    expect(takeBack).toHaveBeenCalled();
+    pass(1010);
+    expect(reasons(sent)).toEqual(['handlerTimeout']);
+  });
+
+  it('is dropped when its client has left', () => {
+    const pool = new FakePool(2, {}, LIMITS);
+    const sent = pool.send(CHEAP, 'gone');
+    pool.at(0).batches();
+    sent.cancel();
+    pass(5000);
+    expect(pool.at(1).names()).toEqual([]);
+    expect(pool.dispatcher.running).toBe(0);
+    expect(sent.invocation.settled).toBe(0);
+  });
+});
+
+describe('ten thousand requests with deadlines', () => {
+  it('need a few timers, whether they wait, run or are done', () => {
+    const pool = new FakePool(
+      4,
+      { queueSize: 20_000, concurrency: 20_000, batchMicros: 1_000_000 },
+      { queueTimeout: 5000, handlerTimeout: 30_000 },
+    );
+    pool.learn(CHEAP, 1);
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    pool.burst(CHEAP, names(5000));
+    for (let i = 0; i < 5000; i++) pool.put(CHEAP);
+    expect([pool.dispatcher.running, pool.dispatcher.queued]).toEqual([5000, 5000]);
+    expect(timers.mock.calls.length).toBeLessThan(10);
+    expect(vi.getTimerCount()).toBeLessThan(5);
+    pool.dispatcher.pump();
+    for (const fake of pool.workers) fake.finish(1);
+    expect([pool.dispatcher.running, pool.dispatcher.queued]).toEqual([0, 0]);
+    expect(timers.mock.calls.length).toBeLessThan(10);
+    timers.mockRestore();
+    pass(60_000);
+    expect(vi.getTimerCount()).toBe(0);
+    expect(pool.dispatcher.timedOut).toEqual({ queue: 0, handler: 0 });
+  });
+
+  it('without deadlines need none for them', () => {
+    const pool = new FakePool(1, { queueSize: 20_000 });
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    for (let i = 0; i < 10_000; i++) pool.put(CHEAP);
+    expect(timers.mock.calls).toEqual([]);
+    timers.mockRestore();
   });
 });
 

@@ -64,10 +64,43 @@ const POOL: Record<string, Case> = {
   },
   env: { good: [{}, { A: 'b', C: undefined }], bad: [null, [], 'A=b', { A: 1 }, { A: null }] },
   execArgv: { good: [[], ['--no-warnings']], bad: [null, '--no-warnings', [1], {}, [undefined]] },
+  recycleAfter: {
+    good: [
+      {},
+      { requests: 1 },
+      { requests: 10_000, ms: 60_000, heapMb: 256 },
+      { heapMb: 0.5, ms: undefined },
+      { requests: Number.POSITIVE_INFINITY },
+    ],
+    bad: [
+      null,
+      [],
+      1000,
+      '1000',
+      noop,
+      { requests: 0 },
+      { ms: -1 },
+      { heapMb: Number.NaN },
+      { requests: '1000' },
+      { requests: 1n },
+      { requests: null },
+      { minutes: 5 },
+      { Requests: 5 },
+      { toString: 5 },
+    ],
+  },
+  batchMicros: wholeNumber(0, 1_000_000),
   prefix: { good: ['', 'w-'], bad: [null, 1, {}, []] },
 };
 
+const TIMES: Record<string, Case> = {
+  queueTimeout: wholeNumber(0, MS),
+  handlerTimeout: wholeNumber(0, MS),
+  killAfter: wholeNumber(0, MS),
+};
+
 const SERVER: Record<string, Case> = {
+  ...TIMES,
   ip: {
     good: ['0.0.0.0', '127.0.0.1', '::', '::1', 'localhost'],
     bad: ['', 'example.com', '1.2.3', '256.1.1.1', 1, null, {}],
@@ -81,6 +114,7 @@ const SERVER: Record<string, Case> = {
   workerPool: { good: [], bad: [null, 1, 'pool', {}, [], noop, { close: 1 }, { close: noop }] },
   maxBody: wholeNumber(0, 2 ** 31 - 1),
   maxLine: wholeNumber(64, 65536),
+  development: { good: [true, false], bad: ['true', 0, 1, null, {}] },
   serverHeader: { good: ['x', 'a b/1.0', null], bad: ['', 'a\r\nb: c', 'a\0', 1, {}, 'a\u007f'] },
   errorLogger: logger,
   warnLogger: logger,
@@ -92,6 +126,7 @@ const SERVER: Record<string, Case> = {
 };
 
 const MOUNT: Record<string, Case> = {
+  ...TIMES,
   path: { good: ['/', '/a', '/a/b/'], bad: ['', 'a', '/a b', '/a?b', '/a#b', '/a\n', '/a\u007f', 1, null] },
   virtualHost: {
     good: ['example.com', ['a.test', 'b.test'], '[::1]', 'localhost'],
@@ -184,7 +219,32 @@ describe('the bounds of a pool', () => {
       concurrency: 64,
       threadIdleTimeout: 30_000,
       prefix: 'offloop-worker-',
+      batchMicros: 1000,
+      recycleAfter: {
+        requests: Number.POSITIVE_INFINITY,
+        ms: Number.POSITIVE_INFINITY,
+        heapMb: Number.POSITIVE_INFINITY,
+      },
     });
+  });
+
+  it('leave the limits of recycleAfter that are not given at never', () => {
+    const { recycleAfter } = resolvePoolOptions({ recycleAfter: { requests: 500, heapMb: undefined } });
+    expect(recycleAfter).toEqual({
+      requests: 500,
+      ms: Number.POSITIVE_INFINITY,
+      heapMb: Number.POSITIVE_INFINITY,
+    });
+  });
+
+  it.each(['nMin', 'recycleAfter', 'batchMicros'])('are not those of a mount: %s', (name) => {
+    const error = refusalOf(resolveMountOptions, { [name]: POOL[name]?.good[1] });
+    expect(error.message).toContain(`there is no option ${name}`);
+  });
+
+  it.each([...Object.keys(TIMES), 'development'])('are not those of a server: %s', (name) => {
+    const error = refusalOf(resolvePoolOptions, { [name]: SERVER[name]?.good[0] });
+    expect(error.message).toContain(`there is no option ${name}`);
   });
 
   it('follow each other when only one is given', () => {
@@ -236,6 +296,8 @@ describe('the defaults of a server', () => {
         maxBody: 8 * 1024 * 1024,
         maxLine: 8192,
         serverHeader: 'offloop',
+        development: false,
+        limits: { queueTimeout: 0, handlerTimeout: 0, killAfter: 1000 },
         eventNames: EVENT_NAMES,
       },
     });
@@ -246,6 +308,22 @@ describe('the defaults of a server', () => {
       eventNames: { serverStatus503: 'busy', serverStatus404: undefined },
     }).server;
     expect(eventNames).toEqual({ ...EVENT_NAMES, serverStatus503: 'busy' });
+  });
+
+  it('limit no time, and a mount has those of its server for what it does not say itself', () => {
+    const { limits } = resolveServerOptions({ handlerTimeout: 5000, killAfter: 0 }).server;
+    expect(limits).toEqual({ queueTimeout: 0, handlerTimeout: 5000, killAfter: 0 });
+    const mount = resolveMountOptions({ queueTimeout: 100, handlerTimeout: 0, killAfter: undefined });
+    expect(mount.limits).toEqual({ queueTimeout: 100, handlerTimeout: 0 });
+    expect(resolveMountOptions({}).limits).toEqual({});
+    expect(resolveServerOptions({ queueTimeout: undefined }).server.limits.queueTimeout).toBe(0);
+  });
+
+  it('have a time limit beside a workerPool, since it is no option of the pool', async () => {
+    const pool = new WorkerPool(resolvePoolOptions({ nMin: 1 }));
+    const { server } = resolveServerOptions({ workerPool: pool, handlerTimeout: 10, development: true });
+    expect(server).toMatchObject({ development: true, limits: { handlerTimeout: 10 } });
+    await pool.close();
   });
 
   it('leave ten seconds for a stop', () => {

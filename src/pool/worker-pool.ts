@@ -447,8 +447,12 @@ export class WorkerPool implements AsyncDisposable {
   /** The whole life of one worker. Async, so that what Piscina throws at once (bad execArgv) is a rejection too. */
   private async runLife(life: Life, start: WorkerStart, port: MessagePort): Promise<void> {
     const { signal } = life.kill;
+    const before = new Set(this.piscina.threads);
     const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
     life.tid = tid;
+    life.thread = this.piscina.threads.find((thread) => !before.has(thread));
+    // Of a thread that ends before it has taken its task, Piscina says nothing.
+    life.thread?.once('exit', () => setImmediate(() => this.endWith(life, undefined)));
     await result;
   }
 
@@ -498,7 +502,6 @@ export class WorkerPool implements AsyncDisposable {
     const { worker } = life;
     clearTimeout(life.startTimer);
     worker.threadId = threadId;
-    life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId);
     if (worker.state !== 'starting') return;
     life.wasReady = true;
     worker.state = 'standby';
@@ -661,6 +664,8 @@ export class WorkerPool implements AsyncDisposable {
     this.dispatcher.collect(worker);
     const wasStarting = worker.state === 'starting';
     this.setRetiring(worker);
+    if (life.replacement !== undefined) this.promote(life.replacement);
+    life.replacement = undefined;
     this.dispatcher.requeue(worker);
     life.failure = error;
     if (wasStarting || worker.idle) this.end(life);

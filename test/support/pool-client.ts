@@ -1,6 +1,7 @@
 /** Asks a server whose handlers are in test/fixtures/pool. */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Server, WorkerPoolStats } from 'offloop';
@@ -9,6 +10,7 @@ import { fixture, until, within } from './server.js';
 
 export const WORK = fixture('pool/work.mjs');
 export const BLOCK = fixture('pool/block.mjs');
+export const LATE = fixture('pool/late.mjs');
 
 /** An answer as the tests look at it. */
 export interface Reply {
@@ -34,6 +36,22 @@ export async function ask(url: string, query: Query = {}, signal?: AbortSignal):
   );
   const response = await fetch(`${url}?${params}`, signal === undefined ? {} : { signal });
   return { status: response.status, text: await response.text(), headers: response.headers };
+}
+
+/** A request whose client can leave. */
+export function leavable(url: string, query: Query = {}): { leave: () => Promise<void> } {
+  const params = new URLSearchParams(
+    Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]),
+  );
+  const request = httpRequest(`${url}?${params}`, { agent: false });
+  request.on('error', () => undefined);
+  request.end();
+  const closed = new Promise<void>((resolve) => request.once('close', () => resolve()));
+  const leave = (): Promise<void> => {
+    request.destroy();
+    return closed;
+  };
+  return { leave };
 }
 
 export async function work(url: string, query: Query = {}): Promise<Worked> {
@@ -62,6 +80,19 @@ export function poolOf(server: Server): WorkerPoolStats {
   const { pool } = server.stats();
   if (pool === null) throw new Error('the server has no pool');
   return pool;
+}
+
+/** Wait until the pool has this many threads, all ready and with nothing to do. */
+export async function untilWhole(server: Server, size: number): Promise<void> {
+  const whole = (): boolean => {
+    const { workers, running, pending, queued } = poolOf(server);
+    return (
+      running + pending + queued === 0 &&
+      workers.length === size &&
+      workers.every((worker) => worker.state === 'ready')
+    );
+  };
+  await until(whole, `the pool is whole with ${size}`);
 }
 
 /** A directory that is gone when the test is over. */
