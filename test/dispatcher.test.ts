@@ -386,6 +386,24 @@ describe('a worker that is stuck', () => {
     expect(sent.map((one) => one.invocation.settled)).toEqual([1, 1, 1, 1, 1]);
   });
 
+  it('loses what it has not started a second time, when its last words had earned it some again', () => {
+    const pool = taught(1);
+    pool.burst(CHEAP, ['a', 'stuck', 'behind']);
+    const [a, started] = pool.at(0).batches().flat() as [Given, Given];
+    pool.at(0).start(a);
+    pool.at(0).start(started);
+    pass(5);
+    expect(pool.dispatcher.queued).toBe(1);
+    pool.at(0).answer(a); // said before it got stuck, and only now heard
+    pass(1);
+    expect(pool.at(0).names()).toEqual(['behind']);
+    pass(10);
+    expect([pool.at(0).worker.given, pool.dispatcher.queued]).toEqual([1, 1]);
+    pool.addWorker();
+    pool.dispatcher.pump();
+    expect(pool.at(1).names()).toEqual(['behind']);
+  });
+
   it('is not given more until it is heard of again', () => {
     const { pool, started } = stuck(1);
     vi.advanceTimersByTime(10);
@@ -987,6 +1005,25 @@ describe('a handler that runs for longer than handlerTimeout', () => {
       pool.at(0).answer(legitimate);
       pass(1010);
       expect(pool.stuckIn).toEqual([{ worker: pool.at(0).worker, name: 'late' }]);
+    });
+
+    it('while another has its thread, though what was behind that one has been taken back', () => {
+      const { pool, late } = running();
+      pool.at(0).pending(late);
+      for (const target of [3, 4]) {
+        pool.mount(target, { handlerTimeout: 0 });
+        pool.learn(target, 10);
+      }
+      pool.put(3, 'legitimate');
+      pool.put(4, 'behind');
+      pool.dispatcher.pump();
+      const [legitimate, behind] = pool.at(0).batches().flat() as [Given, Given];
+      pool.at(0).start(legitimate);
+      pass(500);
+      expect(pool.at(0).start(behind)).toBe(false);
+      expect(pool.dispatcher.queued).toBe(1);
+      pass(20_000);
+      expect(pool.stuckIn).toEqual([]);
     });
 
     it('when another is: each is judged by itself', () => {

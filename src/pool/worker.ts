@@ -52,6 +52,9 @@ export class Worker {
   readonly address: AddressSlot = new Int32Array(new SharedArrayBuffer(4 * ADDRESS_SLOT_LENGTH));
   /** Number of the next invocation to give. */
   private nextSeq = 0;
+  /** Numbers last taken back: from this one up to before that one. */
+  private takenFrom = -1;
+  private takenTo = -1;
   private readonly inflight = new TicketTable();
 
   constructor(name: string, lane: MessagePort) {
@@ -118,7 +121,8 @@ export class Worker {
 
   /** The ticket its thread is in the middle of: the last one claimed, if nothing has been heard of it. */
   running(): Ticket | undefined {
-    const ticket = this.find((Atomics.load(this.board, BOARD_CLAIM) - 1) | 0);
+    const next = Atomics.load(this.board, BOARD_CLAIM);
+    const ticket = this.find(((next === this.takenTo ? this.takenFrom : next) - 1) | 0);
     return ticket?.state === 'given' ? ticket : undefined;
   }
 
@@ -159,6 +163,9 @@ export class Worker {
       const next = Atomics.load(this.board, BOARD_CLAIM);
       if (next === this.nextSeq) return [];
       if (Atomics.compareExchange(this.board, BOARD_CLAIM, next, this.nextSeq) !== next) continue;
+      // What it is in the middle of lies before all that has been taken back since it began.
+      if (next !== this.takenTo) this.takenFrom = next;
+      this.takenTo = this.nextSeq;
       const tickets: Ticket[] = [];
       for (let seq = next; seq !== this.nextSeq; seq = (seq + 1) | 0) {
         const ticket = this.inflight.get(seq);
