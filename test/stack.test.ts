@@ -1,0 +1,61 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { captureStack } from '../src/pool/stack.js';
+
+/** A thread that loops in functions with these names, or sleeps in native code. */
+async function thread(body: string): Promise<Worker> {
+  const source = `
+    const { parentPort } = require('node:worker_threads');
+    parentPort.postMessage('up');
+    setTimeout(() => { ${body} }, 1);
+  `;
+  const worker = new Worker(source, { eval: true });
+  onTestFinished(async () => void (await worker.terminate()));
+  await new Promise((resolve) => worker.once('message', resolve));
+  await sleep(20);
+  return worker;
+}
+
+const SPIN = 'function innermost() { for (;;) Math.random(); } function outer() { innermost(); } outer();';
+
+describe('the stack of a thread', () => {
+  it('names the functions it is in, innermost first, and where they stand', async () => {
+    const { threadId } = await thread(SPIN);
+    const stack = await captureStack(threadId, 5000);
+    expect(stack).toMatch(/^ {4}at innermost \(.*:\d+:\d+\)\n {4}at outer \(/);
+  });
+
+  it('is that of the right one of several threads', async () => {
+    const threads = [await thread(SPIN), await thread(SPIN.replaceAll('innermost', 'other'))];
+    const stacks = await Promise.all(threads.map(({ threadId }) => captureStack(threadId, 5000)));
+    expect(stacks.map((stack) => stack?.match(/at (\w+)/)?.[1])).toEqual(['innermost', 'other']);
+  });
+
+  it('leaves the thread running, and fit to be ended', async () => {
+    const worker = await thread(SPIN);
+    for (let i = 0; i < 3; i++) expect(await captureStack(worker.threadId, 5000)).toContain('innermost');
+    expect(await worker.terminate()).toBe(1);
+  });
+
+  it('cannot be had of a thread that is in native code or gone, and nothing waits for it for long', async () => {
+    const { threadId } = await thread('Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)');
+    expect(await captureStack(threadId, 100)).toBeUndefined();
+    expect(await captureStack(999_999, 50)).toBeUndefined();
+  });
+
+  it('is taken without harm to the timers of the thread that asks', async () => {
+    const { threadId } = await thread(SPIN);
+    let over = false;
+    // Timers set and cleared all the time: whatever interrupts this thread finds them half done.
+    const churn = (): void => {
+      const timers = Array.from({ length: 200 }, () => setTimeout(() => undefined, 500));
+      for (const timer of timers) clearTimeout(timer);
+      if (!over) setTimeout(churn, 0);
+    };
+    churn();
+    for (let i = 0; i < 15; i++) expect(await captureStack(threadId, 500)).toContain('innermost');
+    over = true;
+    await sleep(500);
+  });
+});
