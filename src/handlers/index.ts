@@ -1,7 +1,18 @@
 /** Door 2: what handler modules import. Safe in a worker: nothing here loads the engine or the pool. */
+export {
+  asChannel,
+  type Channel,
+  type ChannelOptions,
+  type CloseInfo,
+  channel,
+  type Message,
+  type Overflow,
+  publish,
+} from './channel.js';
 export { compose, type Middleware } from './compose.js';
 export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
+export type { WebSocketListener, WebSocketResponse } from './listener.js';
 export { BadRequestError } from './request.js';
 export type {
   Body,
@@ -13,3 +24,4 @@ export type {
   HttpResponse,
   Returns,
 } from './types.js';
+export type { ChannelStatus } from '../protocol.js';

@@ -10,10 +10,12 @@ import {
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { requestLine } from '../batch.js';
+import { channels } from '../channel-registry.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
 import type { Command, TimeLimits, WorkerStart } from '../protocol.js';
+import { carryOut } from './channels.js';
 import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
@@ -429,6 +431,7 @@ export class WorkerPool implements AsyncDisposable {
       address: worker.address,
       outbox: worker.outboxMemory,
       name: worker.name,
+      channelPrefix: channels.newPrefix(),
       modules: this.wanted().map(({ target, url }) => ({ target, url })),
     };
     this.runLife(life, start, port2).then(
@@ -453,6 +456,9 @@ export class WorkerPool implements AsyncDisposable {
       return;
     }
     switch (command.kind) {
+      case 'channels':
+        carryOut(command.ops, worker, this.dispatcher, channels);
+        return;
       case 'answer': {
         const { seq, status, head, payload, flags, micros } = command;
         this.dispatcher.answered(worker, seq, status, head, payload, flags, micros);

@@ -7,9 +7,11 @@ import {
   BOARD_CLAIM,
   BOARD_HEAP,
   BOARD_LENGTH,
+  type ChannelLine,
   type Notice,
 } from '../protocol.js';
 import { Histogram } from './histogram.js';
+import type { MountQueue } from './mount-queue.js';
 import type { Ticket } from './ticket.js';
 
 /**
@@ -39,6 +41,11 @@ export class Worker {
   silent = false;
   /** Since when it has had nothing to do. */
   idleSince = 0;
+  /** Channels that live in it. */
+  channels = 0;
+  readonly lines = new Set<ChannelLine>();
+  /** Where the events of its channels wait, by the mount that opened them. */
+  readonly events = new Map<MountQueue, MountQueue>();
   served = 0;
   /** How many it may serve until it is replaced. */
   wornAfter = Number.POSITIVE_INFINITY;
@@ -60,7 +67,12 @@ export class Worker {
   }
 
   get idle(): boolean {
-    return this.given + this.pending === 0;
+    return this.given + this.pending + this.channels === 0 && !this.hasEvents();
+  }
+
+  private hasEvents(): boolean {
+    for (const line of this.events.values()) if (line.queue.size > 0) return true;
+    return false;
   }
 
   /** Bytes of JavaScript heap in use when it last said so. */
