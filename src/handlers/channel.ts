@@ -6,7 +6,7 @@ import { OffloopError, OffloopTypeError } from '../errors.js';
 import { type Accept, type Answer, type ChannelStatus, OP, type OpField } from '../protocol.js';
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
-import { type ChannelOpener, RingRequest } from './request.js';
+import type { ChannelOpener, RingRequest } from './request.js';
 import { encode, encodeHead, wellFormed } from './respond.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
@@ -133,7 +133,8 @@ export class HandlerChannel implements Channel {
   }
 
   async sendAsync(data: Body | HttpResponse, close = !this.isWebSocket): Promise<boolean> {
-    while (this.isOpen && this.bufferedAmount > 0 && this.bufferedAmount >= this.highWater) await this.drained();
+    while (this.isOpen && this.bufferedAmount > 0 && this.bufferedAmount >= this.highWater)
+      await this.drained();
     if (!this.isOpen || !this.send(data, false)) return false;
     await this.reading;
     const all = this.sentOut(this.sent);
@@ -222,6 +223,8 @@ export class HandlerChannel implements Channel {
       return;
     }
     const { status, head, payload, flags } = answer;
+    // Inline, word of the end comes before this returns.
+    this.isOpen = false;
     this.opener.op(OP.answer, this.id, status + 1024 * flags, head, payload);
     this.end('server-close', 0, '');
   }
@@ -261,6 +264,7 @@ export class HandlerChannel implements Channel {
       this.respond({ body: null }, true);
       return true;
     }
+    this.isOpen = false;
     this.opener.op(OP.close, this.id, code, reason, null);
     this.end('server-close', this.isWebSocket ? code : 0, this.isWebSocket ? reason : '');
     return true;
@@ -371,7 +375,10 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
   const root = (req as Partial<RingRequest>)._root;
   const opener = root?._opener;
   if (root === undefined || opener === undefined) {
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', 'asChannel needs the request that the handler was given');
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      'asChannel needs the request that the handler was given',
+    );
   }
   if (root._channel !== undefined) {
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'this request has been answered with a channel already');
@@ -381,7 +388,14 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
   const isWebSocket = root.isWebSocket && problem === undefined;
   // Checked before anything is promised to anybody.
   const accept = isWebSocket ? acceptFor(root, options) : null;
-  const made = new HandlerChannel(opener, opener.newId(), isWebSocket, root.isHead, options, isWebSocket ? undefined : root);
+  const made = new HandlerChannel(
+    opener,
+    opener.newId(),
+    isWebSocket,
+    root.isHead,
+    options,
+    isWebSocket ? undefined : root,
+  );
   root._channel = made;
   opener.open(made, accept, root._source);
   options.init?.(made);
@@ -436,7 +450,10 @@ class RemoteChannel {
     const body = isResponse(data) ? (data.body ?? null) : data;
     const payload = typeof body === 'string' ? wellFormed(body) : body === null ? '' : asBytes(body);
     if (payload === undefined)
-      throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', 'a channel of another thread is sent strings and bytes');
+      throw new OffloopTypeError(
+        'OFFLOOP_BAD_CHANNEL',
+        'a channel of another thread is sent strings and bytes',
+      );
     if (payload.length > 0) wire().op(OP.send, this.id, payload, false, null);
     if (close) this.close();
     return true;
@@ -493,7 +510,10 @@ function asBytes(body: unknown): Uint8Array | undefined {
 
 function checkTopic(topic: string): string {
   if (typeof topic !== 'string' || topic === '')
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `a topic is a string of at least one character, not ${String(topic)}`);
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      `a topic is a string of at least one character, not ${String(topic)}`,
+    );
   return topic;
 }
 
@@ -503,20 +523,35 @@ function checkClose(code: number, reason: string): void {
     Number.isInteger(code) &&
     ((code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code)) || (code >= 3000 && code <= 4999));
   if (!allowed)
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `close code ${code} cannot be sent; allowed: 1000 to 1014 without 1004 to 1006, 3000 to 4999`);
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      `close code ${code} cannot be sent; allowed: 1000 to 1014 without 1004 to 1006, 3000 to 4999`,
+    );
   if (typeof reason !== 'string' || Buffer.byteLength(reason) > MAX_REASON)
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `a close reason is a string of at most ${MAX_REASON} bytes`);
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      `a close reason is a string of at most ${MAX_REASON} bytes`,
+    );
 }
 
 function checkOptions(options: ChannelOptions): void {
   for (const name of ['init', 'onOpen', 'onReceive', 'onPing', 'onClose', 'onHandshakeError'] as const) {
     const given: unknown = options[name];
     if (given !== undefined && typeof given !== 'function')
-      throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `asChannel: ${name} is a ${typeof given}, not a function`);
+      throw new OffloopTypeError(
+        'OFFLOOP_BAD_CHANNEL',
+        `asChannel: ${name} is a ${typeof given}, not a function`,
+      );
   }
   const { highWater, overflow } = options;
   if (highWater !== undefined && !(Number.isInteger(highWater) && highWater > 0))
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `asChannel: highWater is ${String(highWater)}, not a positive number of bytes`);
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      `asChannel: highWater is ${String(highWater)}, not a positive number of bytes`,
+    );
   if (overflow !== undefined && !['wait', 'drop', 'close'].includes(overflow))
-    throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `asChannel: overflow is ${String(overflow)}; allowed: 'wait', 'drop', 'close'`);
+    throw new OffloopTypeError(
+      'OFFLOOP_BAD_CHANNEL',
+      `asChannel: overflow is ${String(overflow)}; allowed: 'wait', 'drop', 'close'`,
+    );
 }

@@ -10,13 +10,13 @@ import { OutboxWriter } from '../outbox.js';
 import {
   type Accept,
   type AddressSlot,
-  type ChannelStatus,
   type Answer,
   BOARD_CLAIM,
   BOARD_HEAP,
+  type ChannelStatus,
+  type Command,
   EVENT,
   EVENT_TARGET,
-  type Command,
   type Notice,
   OP,
   type OpField,
@@ -262,7 +262,9 @@ class WorkerThread implements ChannelOpener {
     const cut = record.indexOf('\n');
     const channel = this.channels.get(record.slice(0, cut));
     const handled =
-      channel === undefined ? undefined : tell(channel, record[cut + 1] as string, record.slice(cut + 2), body);
+      channel === undefined
+        ? undefined
+        : tell(channel, record[cut + 1] as string, record.slice(cut + 2), body);
     const now = performance.now();
     if (handled === undefined) {
       this.put(seq, EVENT_DONE, micros(now - before));

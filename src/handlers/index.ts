@@ -1,4 +1,6 @@
 /** Door 2: what handler modules import. Safe in a worker: nothing here loads the engine or the pool. */
+
+export type { ChannelStatus } from '../protocol.js';
 export {
   asChannel,
   type Channel,
@@ -24,4 +26,3 @@ export type {
   HttpResponse,
   Returns,
 } from './types.js';
-export type { ChannelStatus } from '../protocol.js';

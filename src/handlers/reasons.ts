@@ -14,5 +14,8 @@ export function clientGone(): OffloopError {
 
 /** The reason of `req.signal` when `handlerTimeout` has passed. */
 export function timeIsUp(ms: number): OffloopError {
-  return new OffloopError('OFFLOOP_HANDLER_TIMEOUT', `the handler has run for its handlerTimeout of ${ms} ms`);
+  return new OffloopError(
+    'OFFLOOP_HANDLER_TIMEOUT',
+    `the handler has run for its handlerTimeout of ${ms} ms`,
+  );
 }

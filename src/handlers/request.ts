@@ -50,7 +50,9 @@ export class RingRequest implements HttpRequest {
   /** @internal */ _headers: Record<string, string> | undefined;
   /** @internal */ _host: { name: string; port: number } | undefined;
   /** @internal */ readonly _opener: ChannelOpener | undefined;
-  /** @internal What the request has been answered with, if it is a channel. */ _channel: HandlerChannel | undefined;
+  /** @internal What the request has been answered with, if it is a channel. */ _channel:
+    | HandlerChannel
+    | undefined;
   /** @internal */ _abortSource: AbortSource | undefined;
   /** @internal This object, for what is derived from it: state that is made later belongs here. */
   readonly _root: RingRequest;

@@ -36,8 +36,12 @@ export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer
 }
 
 /** The head of an answer whose body comes later, in chunks or in frames. Throws OFFLOOP_BAD_RESPONSE. */
-export function encodeHead(status: number, headers: HttpResponse['headers']): { head: string; flags: number } {
-  if (status !== 101 && !isStatus(status)) throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
+export function encodeHead(
+  status: number,
+  headers: HttpResponse['headers'],
+): { head: string; flags: number } {
+  if (status !== 101 && !isStatus(status))
+    throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
   const head = new Head();
   if (headers !== undefined && headers !== null) head.addAll(headers);
   return { head: head.text, flags: head.flags };

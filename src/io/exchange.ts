@@ -1,8 +1,11 @@
 import { inspect } from 'node:util';
 import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
+  type Accept,
   type Accepted,
   ASK_ADDRESS,
+  type ChannelLine,
+  type ChannelOwner,
   FLAG_CLOSE,
   type Invocation,
   type PackedHead,
@@ -11,14 +14,15 @@ import {
   type RefusalReason,
 } from '../protocol.js';
 import { BodyReader, type BodySink } from './body-reader.js';
-import type { EngineResponse } from './engine.js';
+import { type ChannelHost, StreamLine, WebSocketLine } from './channel.js';
+import type { EngineResponse, UpgradeContext } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
 import type { ResponseWriter } from './response-writer.js';
 import type { Mount } from './router.js';
 
 /** What an exchange needs of the server it belongs to. */
-export interface ExchangeHost {
+export interface ExchangeHost extends ChannelHost {
   readonly maxBody: number;
   readonly stopping: boolean;
   readonly development: boolean;
@@ -27,7 +31,7 @@ export interface ExchangeHost {
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
   /** The exchange is over: answered to the last byte, or its client gone. */
-  finished(exchange: Exchange): void;
+  finished(): void;
   answered(status: number, flags: number): void;
   refused(status: number, event: Refusal['event']): void;
   failed(request: string, error: unknown): void;
@@ -55,6 +59,10 @@ export class Exchange implements Invocation, Gated, BodySink {
   private hooked = false;
   private answeredYet = false;
   private over = false;
+  /** What it has become, if its handler streams. */
+  private stream: StreamLine | undefined;
+  /** Its handler has taken it over as a channel: answers and failures come too late. */
+  private taken = false;
   private paused = false;
   private bodyReader: BodyReader | undefined;
   /** Inside the engine's own callback, where everything written travels in one packet. */
@@ -74,13 +82,15 @@ export class Exchange implements Invocation, Gated, BodySink {
     private readonly host: ExchangeHost,
     private readonly res: EngineResponse,
     reader: RequestReader,
+    private readonly upgradeContext?: UpgradeContext,
   ) {
     this.method = reader.method;
     this.path = reader.path;
     this.query = reader.query;
     this.headers = reader.headers;
     this.isHead = reader.method === 'HEAD';
-    this.wantsClose = reader.wantsClose;
+    // A WebSocket that is refused: what its client does with the connection is anybody's guess. http-kit closes it too.
+    this.wantsClose = reader.wantsClose || upgradeContext !== undefined;
   }
 
   get head(): PackedHead {
@@ -124,7 +134,8 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (!this.answeredYet) {
       this.hook();
       this.accepted = accepted;
-      this.host.watch(this);
+      // A channel is read from as long as it is open: it has to notice that its client has gone.
+      if (!this.taken) this.host.watch(this);
     }
     this.corked = false;
   }
@@ -138,11 +149,12 @@ export class Exchange implements Invocation, Gated, BodySink {
       this.over = true;
       try {
         if (this.paused || this.gateList !== undefined) this.host.forget(this);
-        this.accepted?.cancel();
+        if (this.stream === undefined) this.accepted?.cancel();
+        else this.stream.gone();
       } catch (error) {
         this.host.broken(error);
       }
-      this.host.finished(this);
+      this.host.finished();
     });
   }
 
@@ -162,6 +174,99 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   // ----------------------------------------------------------------------------------------------------- answering
 
+  /**
+   * The handler has opened a channel: from now on its line is the way to the client.
+   */
+  openChannel(id: string, owner: ChannelOwner, accept: Accept | null): ChannelLine | null {
+    if (this.over || this.answeredYet || this.taken) return null;
+    this.taken = true;
+    this.hook();
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
+    if (accept === null) {
+      this.stream = new StreamLine(id, owner, this.host, this);
+      this.host.channelOpened(this.stream);
+      return this.stream;
+    }
+    const line = new WebSocketLine(id, owner, this.host);
+    const upgrade = (): void => this.upgrade(line, accept);
+    if (this.corked) upgrade();
+    else this.res.cork(upgrade);
+    return this.over ? line : null;
+  }
+
+  private upgrade(line: WebSocketLine, { head, protocol }: Accept): void {
+    try {
+      if (this.upgradeContext === undefined) throw new Error('the engine cannot upgrade this request');
+      this.host.answered(101, 0);
+      const status = '101 Switching Protocols';
+      this.res.writeStatus(head === '' ? status : `${status}\r\n${head}`);
+      const extensions = this.field('sec-websocket-extensions');
+      this.answeredYet = true;
+      // The response is dead from here on; the connection is open as long as the channel is.
+      this.over = true;
+      this.host.channelOpened(line);
+      this.res.upgrade({ line }, this.field('sec-websocket-key'), protocol, extensions, this.upgradeContext);
+    } catch (error) {
+      this.host.broken(error);
+    }
+  }
+
+  private field(name: string): string {
+    const lines = this.headers.split('\n');
+    for (let i = 1; i < lines.length; i += 2) if (lines[i] === name) return lines[i + 1] as string;
+    return '';
+  }
+
+  // -------------------------------------------------------------------------------------------------------- stream
+
+  startStream(status: number, head: string, flags: number): void {
+    if (this.over) return;
+    this.answeredYet = true;
+    this.host.answered(status, flags);
+    const write = (): void =>
+      this.host.writer.begin(this.res, status, head, flags, this.wantsClose || this.host.stopping);
+    if (this.corked) write();
+    else this.res.cork(write);
+    this.res.onWritable(() => {
+      this.stream?.drained();
+      return true;
+    });
+  }
+
+  writeStream(data: string | Uint8Array): boolean {
+    if (this.over) return true;
+    let room = true;
+    const write = (): void => {
+      room = this.res.write(data);
+    };
+    if (this.corked) write();
+    else this.res.cork(write);
+    return room;
+  }
+
+  endStream(): void {
+    if (this.over) return;
+    const write = (): void => void this.res.end();
+    if (this.corked) write();
+    else this.res.cork(write);
+    this.finish();
+  }
+
+  cutStream(): void {
+    if (this.over) return;
+    this.finish();
+    this.res.close();
+  }
+
+  refuseStopping(): void {
+    this.turnAway(REFUSALS.stopping);
+  }
+
+  /** The handler failed behind its channel: nothing is left to answer, but somebody should know. */
+  private failedBehind(error: unknown): void {
+    this.host.failed(`${this.method} ${this.path}`, error);
+  }
+
   answer(status: number, head: string, payload: Payload, flags: number): void {
     if (this.over || this.answeredYet) return;
     this.host.answered(status, flags);
@@ -169,6 +274,10 @@ export class Exchange implements Invocation, Gated, BodySink {
   }
 
   fail(error: unknown): void {
+    if (this.taken) {
+      this.failedBehind(error);
+      return;
+    }
     if (this.over || this.answeredYet) return;
     this.host.failed(`${this.method} ${this.path}`, error);
     const { stopping, failed } = REFUSALS;
@@ -176,6 +285,8 @@ export class Exchange implements Invocation, Gated, BodySink {
   }
 
   refuse(reason: RefusalReason, { retryAfter, cause }: RefusalDetail): void {
+    // A handler that is late behind its channel has answered.
+    if (this.taken) return;
     this.turnAway(REFUSALS[reason], retryAfter, cause);
   }
 
@@ -251,7 +362,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   finish(): void {
     if (this.over) return;
     this.over = true;
-    this.host.finished(this);
+    this.host.finished();
   }
 
   // ------------------------------------------------------------------------------------------------------ refusing

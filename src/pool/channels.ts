@@ -1,5 +1,5 @@
 /** The channels of one worker, seen from the I/O thread: carries out what they ask for, and gives them their events. */
-import { type ChannelRegistry } from '../channel-registry.js';
+import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type ChannelLine,
   type ChannelOwner,
@@ -29,7 +29,8 @@ export function carryOut(
     const id = ops[i + 1] as string;
     const a = ops[i + 2] as OpField;
     const b = ops[i + 3] as OpField;
-    if (op === OP.open) open(id, a as number, b as string | null, ops[i + 4] as string, worker, dispatcher, registry);
+    if (op === OP.open)
+      open(id, a as number, b as string | null, ops[i + 4] as string, worker, dispatcher, registry);
     else if (op === OP.done) dispatcher.taken(worker, a as number, b as number);
     else registry.apply(op, id, a, b, ops[i + 4] as OpField);
   }
@@ -107,7 +108,11 @@ class LaneOwner implements ChannelOwner {
     if (this.worker.state === 'gone') return;
     const text = reason.replaceAll('\0', '');
     // The end is never refused.
-    this.dispatcher.admitEvent(this.events, new ChannelEvent(`${id}\n${EVENT.close}${status}\n${code}\n${text}`, null), true);
+    this.dispatcher.admitEvent(
+      this.events,
+      new ChannelEvent(`${id}\n${EVENT.close}${status}\n${code}\n${text}`, null),
+      true,
+    );
   }
 
   private give(line: ChannelLine, record: string, body: Uint8Array | null): void {

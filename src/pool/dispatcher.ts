@@ -329,7 +329,12 @@ export class PoolDispatcher {
       this.round++;
       for (let mount = this.next(); mount !== undefined; mount = this.next()) {
         const { pinned } = mount;
-        const worker = pinned === undefined ? this.pick(mount, now) : this.canTake(pinned, mount, now) ? pinned : undefined;
+        const worker =
+          pinned === undefined
+            ? this.pick(mount, now)
+            : this.canTake(pinned, mount, now)
+              ? pinned
+              : undefined;
         if (worker === undefined && pinned !== undefined) {
           mount.blockedIn = this.round;
           continue;
@@ -386,7 +391,8 @@ export class PoolDispatcher {
     if (worker.pending + worker.given >= this.limits.concurrency) return false;
     if (worker.given === 0) return true;
     return (
-      worker.cost + this.expected(mount) <= this.limits.batchMicros && now - worker.progressAt <= STALLED_AFTER
+      worker.cost + this.expected(mount) <= this.limits.batchMicros &&
+      now - worker.progressAt <= STALLED_AFTER
     );
   }
 

@@ -40,6 +40,8 @@ const GIVE_UP_AFTER = 3;
 const STACK_TIMEOUT = 500;
 /** Ms after which a thread that was told to end and has not is written off. */
 const LOST_AFTER = 5_000;
+/** Ms that channels may stay open in a worker that drains; then WebSockets are closed with 1012. */
+const CHANNELS_GO_AFTER = 30_000;
 /** Ms between looks at the age and the heap of workers. */
 const WEAR_EVERY = 1_000;
 /** By how much the limits of `recycleAfter` differ from worker to worker, up and down. */
@@ -57,6 +59,8 @@ export interface WorkerStats {
   running: number;
   /** Promises of async handlers that have not settled. */
   pending: number;
+  /** Channels that live in it. */
+  channels: number;
   /** Answers it has given. */
   served: number;
   /** Bytes of JavaScript heap in use, about a second ago. */
@@ -277,6 +281,7 @@ export class WorkerPool implements AsyncDisposable {
       age: Math.round(performance.now() - life.bornAt),
       running: worker.given,
       pending: worker.pending,
+      channels: worker.channels,
       served: worker.served,
       heapUsed: worker.heapUsed,
       utilization: Math.round(utilization * 1000) / 1000,
@@ -706,8 +711,11 @@ export class WorkerPool implements AsyncDisposable {
       return;
     }
     // What nobody waits for any more, because it had its 504 or its client is gone, may take this long and no longer.
+    const since = performance.now();
     life.drainTimer = setInterval(() => {
       if (worker.abandoned) this.retire(life);
+      else if (performance.now() - since > CHANNELS_GO_AFTER)
+        for (const line of [...worker.lines]) line.abandon();
     }, POISONED_GRACE);
     life.drainTimer.unref();
   }

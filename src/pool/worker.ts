@@ -184,7 +184,7 @@ export class Worker {
 
   /** Whether all it has left is promises that nobody waits for any more. */
   get abandoned(): boolean {
-    return this.given === 0 && this.outstanding().every((ticket) => ticket.cancelled);
+    return this.given + this.channels === 0 && this.outstanding().every((ticket) => ticket.cancelled);
   }
 
   /** Everything still out, in the order it was given. */
