@@ -16,6 +16,13 @@ export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
 export type { WebSocketListener, WebSocketResponse } from './listener.js';
 export { BadRequestError } from './request.js';
+export {
+  type EventStream,
+  type EventStreamOptions,
+  eventStream,
+  formatEvent,
+  type ServerSentEvent,
+} from './sse.js';
 export type {
   Body,
   FetchHandler,
