@@ -240,6 +240,10 @@ export class StreamLine implements ServerLine {
 
   // --------------------------------------------------------------------------------------------- from its exchange
 
+  /** Whether all that was written is on its way to the client. */
+  get isFlowing(): boolean {
+    return this.flowing;
+  }
   drained(): void {
     this.flowing = true;
     if (!this.tracked) return;

@@ -30,6 +30,8 @@ export interface ExchangeHost extends ChannelHost {
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
+  /** It need not be paused any longer, and is not over. */
+  release(exchange: Exchange): void;
   /** The exchange is over: answered to the last byte, or its client gone. */
   finished(): void;
   answered(status: number, flags: number): void;
@@ -181,12 +183,13 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (this.over || this.answeredYet || this.taken) return null;
     this.taken = true;
     this.hook();
-    if (this.paused || this.gateList !== undefined) this.host.forget(this);
     if (accept === null) {
+      if (this.paused || this.gateList !== undefined) this.host.release(this);
       this.stream = new StreamLine(id, owner, this.host, this);
       this.host.channelOpened(this.stream);
       return this.stream;
     }
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
     const line = new WebSocketLine(id, owner, this.host);
     const upgrade = (): void => this.upgrade(line, accept);
     if (this.corked) upgrade();
@@ -429,6 +432,13 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (!this.paused || this.over) return;
     this.paused = false;
     this.res.resume();
+  }
+
+  stayOpen(): boolean {
+    if (this.over || (this.answeredYet && this.stream === undefined)) return false;
+    // Every call gives it 10 s more. A client that does not read what there is has the engine's 10 s, and no more.
+    if (this.stream?.isFlowing !== false) this.res.resume();
+    return true;
   }
 }
 

@@ -118,6 +118,10 @@ export class HttpServer implements ExchangeHost, TopicHost {
     this.gate.forget(exchange);
   }
 
+  release(exchange: Exchange): void {
+    this.gate.release(exchange);
+  }
+
   finished(): void {
     this.open--;
     if (this.open === 0 && this.idle.length > 0) for (const resolve of this.idle.splice(0)) resolve();

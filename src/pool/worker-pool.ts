@@ -14,7 +14,7 @@ import { channels } from '../channel-registry.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
-import type { Command, TimeLimits, WorkerStart } from '../protocol.js';
+import { type Command, EVENT_TARGET, type TimeLimits, type WorkerStart } from '../protocol.js';
 import { carryOut } from './channels.js';
 import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
@@ -766,7 +766,10 @@ export class WorkerPool implements AsyncDisposable {
     if (life.leaving) return;
     life.leaving = true;
     const elapsed = Math.round(performance.now() - ticket.givenAt);
-    const request = requestLine(ticket.invocation.head);
+    const { head } = ticket.invocation;
+    // What a message says is nobody's business.
+    const isEvent = ticket.mount.target === EVENT_TARGET;
+    const request = isEvent ? `a callback of channel ${head.split('\n', 1)[0]}` : requestLine(head);
     this.killed++;
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);
