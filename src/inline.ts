@@ -79,7 +79,8 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
   open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void {
     // What a request is made of here is the invocation itself.
     const line = (source as Invocation).openChannel(channel.id, new InlineOwner(channel), accept);
-    if (line === null) channel._closed('client-close', 0, '');
+    // Nobody is there any more. Told later, as in a worker: the end comes behind onOpen.
+    if (line === null) setImmediate(() => void channel._closed('client-close', 0, ''));
     else channels.add(line);
   }
 

@@ -173,7 +173,7 @@ export interface ChannelLine {
   start(status: number, head: string, flags: number): void;
   /** A chunk of the body, or a message. `track`: say when everything up to here has left, see {@link ChannelOwner}. */
   send(data: string | Uint8Array, track: boolean): void;
-  /** Finish the response, or close the WebSocket with this code and reason. */
+  /** Finish the response, cut it for {@link CUT}, or close the WebSocket with this code and reason. */
   close(code: number, reason: string): void;
   subscribe(topic: string): void;
   unsubscribe(topic: string): void;
@@ -210,7 +210,7 @@ export const OP = {
   start: 3,
   /** id, data, track. */
   send: 4,
-  /** id, code, reason. */
+  /** id, code, reason. {@link CUT} for a code: a response that has failed. */
   close: 5,
   /** id, topic. */
   subscribe: 6,
@@ -219,6 +219,8 @@ export const OP = {
   publish: 8,
 } as const;
 export const OP_FIELDS = 5;
+/** In place of a close code: what was sent of a response is not all of it, and its client shall know. */
+export const CUT = 0;
 export type OpField = string | number | boolean | Uint8Array | null;
 
 /** In place of a target: the record of a batch is an event of a channel, `id \n kind rest`; see {@link EVENT}. */

@@ -3,7 +3,7 @@
  * thread of the handler that opened it; its callbacks run there, one at a time, in order.
  */
 import { OffloopError, OffloopTypeError } from '../errors.js';
-import { type Accept, type Answer, type ChannelStatus, OP, type OpField } from '../protocol.js';
+import { type Accept, type Answer, type ChannelStatus, CUT, OP, type OpField } from '../protocol.js';
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
@@ -102,6 +102,8 @@ export class HandlerChannel implements Channel {
   private started = false;
   private running = false;
   private tail: Promise<void> | undefined;
+  /** Callbacks that became due while one was being called: they come behind its promise. */
+  private behind: (() => unknown)[] = [];
   /** Bodies that have to be read first; what is sent behind them waits. */
   private reading: Promise<void> | undefined;
   private waiters: Waiter[] | undefined;
@@ -124,22 +126,27 @@ export class HandlerChannel implements Channel {
   send(data: Body | HttpResponse, close = !this.isWebSocket): boolean {
     if (!this.isOpen) return false;
     if (this.reading !== undefined) {
-      this.after(this.reading, () => this.send(data, close));
+      // Accepted here, and so sent whatever the mark says by then.
+      this.after(this.reading, () => void this.deliver(data, close, true));
       return true;
     }
-    const sent = this.isWebSocket ? this.message(data) : this.respond(data, close);
+    return this.deliver(data, close, false);
+  }
+
+  private deliver(data: Body | HttpResponse, close: boolean, accepted: boolean): boolean {
+    const sent = this.isWebSocket ? this.message(data, accepted) : this.respond(data, close, accepted);
     if (sent && close) this.close();
     return sent;
   }
 
   async sendAsync(data: Body | HttpResponse, close = !this.isWebSocket): Promise<boolean> {
-    while (this.isOpen && this.bufferedAmount > 0 && this.bufferedAmount >= this.highWater)
-      await this.drained();
+    while (this.isOpen && !this.hasRoom(sizeOf(data))) await this.drained();
     if (!this.isOpen || !this.send(data, false)) return false;
     await this.reading;
-    const all = this.sentOut(this.sent);
+    const all = await this.sentOut(this.sent);
+    // Not before: what is on its way when a channel is closed is never heard of again.
     if (close) this.close();
-    return await all;
+    return all;
   }
 
   async drained(): Promise<void> {
@@ -165,42 +172,55 @@ export class HandlerChannel implements Channel {
     });
   }
 
+  /** Whether so many bytes fit. A message of any size does where nothing is known to wait. */
+  private hasRoom(bytes: number): boolean {
+    return this.tracked <= this.gone || this.bufferedAmount + bytes <= this.highWater;
+  }
+
   /** Make room for so many bytes, or say what becomes of them. */
   private admit(bytes: number): boolean {
-    if (this.bufferedAmount === 0 || this.bufferedAmount + bytes <= this.highWater) return true;
+    if (this.hasRoom(bytes)) return true;
     if (this.options.overflow === 'drop') this.dropped++;
     else if (this.options.overflow === 'close') this.close(1013, 'Too slow');
     return false;
   }
 
-  private put(data: string | Uint8Array): boolean {
+  private put(data: string | Uint8Array, accepted: boolean): boolean {
     const bytes = typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
-    if (!this.admit(bytes)) return false;
+    if (!accepted && !this.admit(bytes)) return false;
     this.sent += bytes;
-    const track = this.sent - this.tracked >= TRACK_EVERY;
+    const track = this.sent - this.tracked >= Math.min(TRACK_EVERY, this.highWater / 2);
     if (track) this.tracked = this.sent;
     this.opener.op(OP.send, this.id, data, track, null);
     return true;
   }
 
-  private message(data: Body | HttpResponse): boolean {
+  private message(data: Body | HttpResponse, accepted: boolean): boolean {
     const body = isResponse(data) ? (data.body ?? null) : data;
     if (body === null) return true;
-    if (typeof body === 'string') return this.put(wellFormed(body));
+    if (typeof body === 'string') return this.put(wellFormed(body), accepted);
     const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(bytes);
-    this.read(body, (payload) => void this.put(payload));
+    if (bytes !== undefined) return this.put(bytes, accepted);
+    if (!accepted && !this.admit(1)) return false;
+    this.read(body);
     return true;
   }
 
-  private respond(data: Body | HttpResponse, close: boolean): boolean {
+  private respond(data: Body | HttpResponse, close: boolean, accepted: boolean): boolean {
     const response: HttpResponse = isResponse(data) ? data : { body: data };
     if (!this.started) {
       const { status = this.options.status ?? 200, headers = this.options.headers } = response;
       const whole = { status, ...(headers !== undefined && { headers }), body: response.body };
-      if (close || this.isHead || status === 204 || status === 205 || status === 304) {
+      if (this.isHead && !close) {
+        // The body would come in chunks: its length is not known.
         this.started = true;
-        this.answer(encode(whole, this.isHead));
+        this.answer({ status, ...encodeHead(status, headers), payload: null });
+        return true;
+      }
+      if (close || status === 204 || status === 205 || status === 304) {
+        const answer = encode(whole, this.isHead);
+        this.started = true;
+        this.answer(answer);
         return true;
       }
       const { head, flags } = encodeHead(status, headers);
@@ -209,10 +229,11 @@ export class HandlerChannel implements Channel {
     }
     const body = response.body ?? null;
     if (body === null || body === '') return true;
-    if (typeof body === 'string') return this.put(wellFormed(body));
+    if (typeof body === 'string') return this.put(wellFormed(body), accepted);
     const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(bytes);
-    this.read(body, (payload) => void this.put(payload));
+    if (bytes !== undefined) return this.put(bytes, accepted);
+    if (!accepted && !this.admit(1)) return false;
+    this.read(body);
     return true;
   }
 
@@ -230,9 +251,9 @@ export class HandlerChannel implements Channel {
   }
 
   /** Read a body that is not there yet. */
-  private read(body: Body, then: (payload: string | Uint8Array) => void): void {
+  private read(body: Body): void {
     this.after(Promise.resolve(encode({ body }, false)), ({ payload }) => {
-      if (typeof payload === 'string' || payload instanceof Uint8Array) then(payload);
+      if (typeof payload === 'string' || payload instanceof Uint8Array) this.put(payload, true);
     });
   }
 
@@ -246,10 +267,17 @@ export class HandlerChannel implements Channel {
       .catch((error: unknown) => {
         if (this.reading === reading) this.reading = undefined;
         this.failed(error);
-        // Half a response is none.
-        if (!this.isWebSocket) this.close();
+        if (!this.isWebSocket) this.giveUp();
       });
     this.reading = reading;
+  }
+
+  /** HTTP: half a response is none, and must not look like a whole one. */
+  private giveUp(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.opener.op(OP.close, this.id, CUT, '', null);
+    this.end('server-close', 0, '');
   }
 
   close(code = 1000, reason = ''): boolean {
@@ -261,7 +289,7 @@ export class HandlerChannel implements Channel {
     }
     if (!this.isWebSocket && !this.started) {
       // A close that says nothing is still an answer.
-      this.respond({ body: null }, true);
+      this.respond({ body: null }, true, true);
       return true;
     }
     this.isOpen = false;
@@ -326,11 +354,15 @@ export class HandlerChannel implements Channel {
 
   /** Run a callback when those before it are through: at once, if there are none. */
   private run(callback: () => unknown): Promise<void> | undefined {
-    if (this.tail === undefined && !this.running) {
-      const result = this.call(callback);
-      return isThenable(result) ? this.hold(result) : undefined;
+    if (this.tail !== undefined) return this.hold(this.tail.then(() => this.call(callback)));
+    if (this.running) {
+      this.behind.push(callback);
+      return undefined;
     }
-    return this.hold((this.tail ?? Promise.resolve()).then(() => this.call(callback)));
+    const result = this.call(callback);
+    let held = isThenable(result) ? this.hold(result) : undefined;
+    for (const next of this.behind.splice(0)) held = this.run(next);
+    return held;
   }
 
   private hold(work: PromiseLike<unknown>): Promise<void> {
@@ -500,6 +532,13 @@ function isResponse(data: Body | HttpResponse): data is HttpResponse {
   if (data === null || typeof data !== 'object') return false;
   const prototype: unknown = Object.getPrototypeOf(data);
   return (prototype === Object.prototype || prototype === null) && !(Symbol.iterator in data);
+}
+
+/** Bytes of what is to be sent; 1 for what has to be read first. */
+function sizeOf(data: Body | HttpResponse): number {
+  const body = isResponse(data) ? (data.body ?? null) : data;
+  if (body === null) return 0;
+  return typeof body === 'string' ? Buffer.byteLength(body) : (asBytes(body)?.byteLength ?? 1);
 }
 
 function asBytes(body: unknown): Uint8Array | undefined {

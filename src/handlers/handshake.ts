@@ -9,7 +9,7 @@ export interface HandshakeProblem {
 }
 
 const hasToken = (value: string | undefined, token: string): boolean =>
-  value?.split(',').some((part) => part.trim().toLowerCase() === token);
+  value?.split(',').some((part) => part.trim().toLowerCase() === token) === true;
 
 /** Check a handshake against RFC 6455, 4.2.1. Undefined when it is good. */
 export function handshakeProblem(req: HttpRequest): HandshakeProblem | undefined {

@@ -1,6 +1,9 @@
 /** The I/O side of channels: a WebSocket, or a response whose body goes on. Lives on the I/O thread. */
-import type { ChannelLine, ChannelOwner, ChannelStatus, Payload } from '../protocol.js';
+import { type ChannelLine, type ChannelOwner, type ChannelStatus, CUT, type Payload } from '../protocol.js';
 import type { EngineWebSocket, WebSocketEvents } from './engine.js';
+
+/** Bytes that may wait for a client that reads slowly; what is published beyond is dropped for it. */
+export const MAX_BACKPRESSURE = 16 * 1024 * 1024;
 
 /** What a channel needs of the server it belongs to. */
 export interface ChannelHost {
@@ -143,12 +146,15 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
 export interface StreamExchange {
   answer(status: number, head: string, payload: Payload, flags: number): void;
   startStream(status: number, head: string, flags: number): void;
-  /** Returns false when the client reads slowly; `streamDrained` follows. */
+  /** Returns false when the client reads slowly; `drained` follows. */
   writeStream(data: string | Uint8Array): boolean;
+  /** Bytes that wait for the client to read. */
+  readonly kept: number;
   endStream(): void;
   /** Cut the connection: the rest will never come. */
   cutStream(): void;
   refuseStopping(): void;
+  refuseFailed(): void;
 }
 
 export class StreamLine implements ServerLine {
@@ -193,9 +199,11 @@ export class StreamLine implements ServerLine {
     else this.tracked = true;
   }
 
-  close(): void {
+  close(code: number): void {
     if (this.ended) return;
-    if (this.started) {
+    if (code === CUT) {
+      this.fail();
+    } else if (this.started) {
       this.exchange.endStream();
       this.end('server-close');
     } else {
@@ -208,9 +216,17 @@ export class StreamLine implements ServerLine {
     if (this.ended) return;
     if (close && !this.started) this.answer(200, '', data, 0);
     else {
-      this.send(data, false);
-      if (close) this.close();
+      // Its handler can bound what it sends itself, but not this.
+      if (this.exchange.kept <= MAX_BACKPRESSURE) this.send(data, false);
+      if (close) this.close(1000);
     }
+  }
+
+  /** The rest of the response will never come; nothing of it has, so it is a 500. */
+  private fail(): void {
+    if (this.started) this.exchange.cutStream();
+    else this.exchange.refuseFailed();
+    this.end('server-close');
   }
 
   subscribe(topic: string): void {

@@ -14,7 +14,7 @@ import {
   type RefusalReason,
 } from '../protocol.js';
 import { BodyReader, type BodySink } from './body-reader.js';
-import { type ChannelHost, StreamLine, WebSocketLine } from './channel.js';
+import { type ChannelHost, type ServerLine, StreamLine, WebSocketLine } from './channel.js';
 import type { EngineResponse, UpgradeContext } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
@@ -46,6 +46,9 @@ const LINGER_STEP = 100;
 /** Ms after which it is cut in any case. */
 const LINGER_AT_MOST = 2000;
 
+/** Bytes of a streamed body that are given to the engine at once. */
+const PIECE = 16 * 1024;
+
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
 
 /**
@@ -63,6 +66,11 @@ export class Exchange implements Invocation, Gated, BodySink {
   private over = false;
   /** What it has become, if its handler streams. */
   private stream: StreamLine | undefined;
+  /** What of the body waits until the client reads; the end of it has been asked for. */
+  private readonly backlog: (string | Uint8Array)[] = [];
+  private keptBytes = 0;
+  private full = false;
+  private ending = false;
   /** Its handler has taken it over as a channel: answers and failures come too late. */
   private taken = false;
   private paused = false;
@@ -185,16 +193,25 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.hook();
     if (accept === null) {
       if (this.paused || this.gateList !== undefined) this.host.release(this);
-      this.stream = new StreamLine(id, owner, this.host, this);
-      this.host.channelOpened(this.stream);
-      return this.stream;
+      const stream = new StreamLine(id, owner, this.host, this);
+      this.stream = stream;
+      this.host.channelOpened(stream);
+      this.stopSoon(stream);
+      return stream;
     }
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
     const line = new WebSocketLine(id, owner, this.host);
     const upgrade = (): void => this.upgrade(line, accept);
     if (this.corked) upgrade();
     else this.res.cork(upgrade);
-    return this.over ? line : null;
+    if (!this.over) return null;
+    this.stopSoon(line);
+    return line;
+  }
+
+  /** A channel that is opened while the server stops comes too late to be told: it has this turn for what it wants to say. */
+  private stopSoon(line: ServerLine): void {
+    if (this.host.stopping) setImmediate(() => line.stop());
   }
 
   private upgrade(line: WebSocketLine, { head, protocol }: Accept): void {
@@ -226,32 +243,84 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (this.over) return;
     this.answeredYet = true;
     this.host.answered(status, flags);
-    const write = (): void =>
-      this.host.writer.begin(this.res, status, head, flags, this.wantsClose || this.host.stopping);
-    if (this.corked) write();
-    else this.res.cork(write);
+    const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
+    this.inCork(() => this.host.writer.begin(this.res, status, head, flags, close));
     this.res.onWritable(() => {
-      this.stream?.drained();
+      try {
+        this.writable();
+      } catch (error) {
+        this.host.broken(error);
+      }
       return true;
     });
   }
 
   writeStream(data: string | Uint8Array): boolean {
     if (this.over) return true;
-    let room = true;
-    const write = (): void => {
-      room = this.res.write(data);
-    };
+    if (this.full) this.keep(data);
+    else this.inCork(() => this.feed(data));
+    return !this.full;
+  }
+
+  /** Bytes that the engine has not been given, since the client does not read. */
+  get kept(): number {
+    return this.keptBytes;
+  }
+
+  private keep(data: string | Uint8Array): void {
+    // The bytes of an inline handler may change by the time.
+    this.backlog.push(typeof data === 'string' ? data : Uint8Array.from(data));
+    this.keptBytes += data.length;
+  }
+
+  /**
+   * Give data to the engine as long as it leaves at once. Of what does not, the engine holds one piece: so there is always
+   * a bound to it, and when the socket is writable again that piece goes out as a whole.
+   */
+  private feed(data: string | Uint8Array): void {
+    if (data.length <= PIECE) {
+      this.full = !this.res.write(data);
+      return;
+    }
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    let at = 0;
+    for (; at < bytes.byteLength && !this.full; at += PIECE)
+      this.full = !this.res.write(bytes.subarray(at, at + PIECE));
+    if (at >= bytes.byteLength) return;
+    this.backlog.unshift(Uint8Array.from(bytes.subarray(at)));
+    this.keptBytes += bytes.byteLength - at;
+  }
+
+  /** The socket takes data again. The engine leaves it to us to go on, even with what it holds itself: a cork does that. */
+  private writable(): void {
+    if (this.over) return;
+    this.res.cork(() => {
+      this.full = false;
+      while (!this.full) {
+        const data = this.backlog.shift();
+        if (data === undefined) break;
+        this.keptBytes -= data.length;
+        this.feed(data);
+      }
+    });
+    if (this.full) return;
+    if (this.ending) this.endNow();
+    else this.stream?.drained();
+  }
+
+  private inCork(write: () => void): void {
     if (this.corked) write();
     else this.res.cork(write);
-    return room;
   }
 
   endStream(): void {
     if (this.over) return;
-    const write = (): void => void this.res.end();
-    if (this.corked) write();
-    else this.res.cork(write);
+    this.ending = true;
+    if (!this.full) this.endNow();
+  }
+
+  private endNow(): void {
+    this.inCork(() => void this.res.end());
     this.finish();
   }
 
@@ -263,6 +332,10 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   refuseStopping(): void {
     this.turnAway(REFUSALS.stopping);
+  }
+
+  refuseFailed(): void {
+    this.turnAway(REFUSALS.failed);
   }
 
   /** The handler failed behind its channel: nothing is left to answer, but somebody should know. */

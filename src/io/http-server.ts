@@ -4,16 +4,13 @@ import { channels } from '../channel-registry.js';
 import { REFUSALS, type Refusal } from '../errors.js';
 import type { ResolvedServerOptions } from '../options.js';
 import { FLAG_NOTHING, type TopicHost } from '../protocol.js';
-import { type ServerLine, type StreamLine, WebSocketLine } from './channel.js';
+import { MAX_BACKPRESSURE, type ServerLine, type StreamLine, WebSocketLine } from './channel.js';
 import type { Address, Engine, EngineRequest, EngineResponse, Listener, UpgradeContext } from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
 import { RequestReader } from './request-reader.js';
 import { ResponseWriter } from './response-writer.js';
 import { Router } from './router.js';
-
-/** Bytes that may wait in the engine for one WebSocket; what is published beyond is dropped for it. */
-const MAX_BACKPRESSURE = 16 * 1024 * 1024;
 
 export class HttpServer implements ExchangeHost, TopicHost {
   readonly router = new Router();

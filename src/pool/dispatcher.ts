@@ -151,7 +151,9 @@ export class PoolDispatcher {
   eventsOf(mount: MountQueue, worker: Worker): MountQueue {
     let line = worker.events.get(mount);
     if (line === undefined) {
-      line = new MountQueue(this, EVENT_TARGET, mount.limits, () => undefined, worker);
+      // None is ever dropped for having waited: a message would be missing, or the end of a channel never told.
+      const limits = { ...mount.limits, queueTimeout: 0 };
+      line = new MountQueue(this, EVENT_TARGET, limits, () => undefined, worker);
       worker.events.set(mount, line);
     }
     return line;
@@ -174,7 +176,9 @@ export class PoolDispatcher {
     if (this.waitingNow + this.given < this.capacity()) return true;
     if (this.active.length < 2 && this.active[0] === mount) return false;
     let longest = mount;
-    for (const other of this.active) if (other.queue.size > longest.queue.size) longest = other;
+    // Events keep their places: nobody could be told that one is gone.
+    for (const other of this.active)
+      if (other.pinned === undefined && other.queue.size > longest.queue.size) longest = other;
     const last = longest.queue.last;
     if (last === undefined || longest.queue.size <= mount.queue.size + 1) return false;
     this.dequeue(last);
@@ -289,12 +293,13 @@ export class PoolDispatcher {
   private next(only?: Worker): MountQueue | undefined {
     const { active } = this;
     const first = active[0];
-    if (active.length === 1 && this.slowGiven === 0 && first?.pinned === undefined) return first;
+    const anything = only === undefined || only.state === 'ready';
+    if (active.length === 1 && this.slowGiven === 0 && first?.pinned === undefined && anything) return first;
     let best: MountQueue | undefined;
     for (const mount of active) {
       if (mount.blockedIn === this.round || (best !== undefined && mount.virtual >= best.virtual)) continue;
-      // Events wait for one worker and none else.
-      if (only !== undefined && mount.pinned !== undefined && mount.pinned !== only) continue;
+      // Events wait for one worker and none else; one that is on its way out gets nothing but those.
+      if (only !== undefined && mount.pinned !== only && (mount.pinned !== undefined || !anything)) continue;
       if (this.mayRun(mount)) best = mount;
     }
     return best;
