@@ -7,7 +7,7 @@ export default (req) => {
 
   // Browsers let any page connect to any WebSocket. Ours is for our own page.
   const { origin, host } = req.headers;
-  if (origin !== undefined && origin !== `http://${host}`) return { status: 403 };
+  if (origin !== undefined && !origin.endsWith(`://${host}`)) return { status: 403 };
 
   const query = new URLSearchParams(req.query ?? '');
   const name = query.get('name')?.trim().slice(0, 24) || 'somebody';

@@ -4,7 +4,6 @@ import { asChannel, eventStream } from 'offloop/handlers';
 export default (req) => {
   const symbol = req.path.slice(1);
   if (symbol !== 'ACME' && symbol !== 'GLOBEX') return null; // 404
-  // The newest price is all that counts: who reads too slowly misses some.
   if (req.isWebSocket) return asChannel(req, { topics: [`${symbol} for sockets`] });
   return eventStream(req, { topics: [`${symbol} for streams`] });
 };

@@ -25,9 +25,8 @@ const ticking = setInterval(
   Number(process.env.EVERY ?? 1000),
 );
 
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => {
-    clearInterval(ticking);
-    server.stop();
-  });
+async function stop() {
+  clearInterval(ticking);
+  await server.stop();
 }
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, stop);
