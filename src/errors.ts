@@ -29,6 +29,8 @@ export const ERROR_CODES = {
   OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
   OFFLOOP_BAD_RESPONSE:
     'A handler returned something that is no response, or one with a bad status, header or body.',
+  OFFLOOP_BAD_CHANNEL:
+    'A wrong call of asChannel, of a channel or of publish; the message says what is allowed.',
   OFFLOOP_BAD_REQUEST:
     'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
   OFFLOOP_BODY_TOO_LARGE: 'A stream or iterable given as response body grew past the documented bound.',

@@ -1,25 +1,46 @@
 /** Handlers that run on the I/O thread, `dispatch: false`: a dispatcher that dispatches nothing. */
-import { Deadlines, type Due } from './deadlines.js';
-import { answerTo, clientGone, invoke, isThenable, timeIsUp } from './handlers/invoke.js';
-import { RingRequest } from './handlers/request.js';
-import type { Handler } from './handlers/types.js';
-import type { Accepted, Answer, Dispatcher, Invocation, TimeLimits } from './protocol.js';
 
-export class InlineDispatcher implements Dispatcher {
+import { channels } from './channel-registry.js';
+import { Deadlines, type Due } from './deadlines.js';
+import { type HandlerChannel, setWire } from './handlers/channel.js';
+import { answerTo, invoke } from './handlers/invoke.js';
+import { clientGone, isThenable, timeIsUp } from './handlers/reasons.js';
+import { type ChannelOpener, type RequestSource, RingRequest } from './handlers/request.js';
+import type { Handler } from './handlers/types.js';
+import {
+  type Accept,
+  type Accepted,
+  type Answer,
+  type ChannelLine,
+  type ChannelOwner,
+  type ChannelStatus,
+  type Dispatcher,
+  type Invocation,
+  type OpField,
+  STATUS_TAKEN,
+  type TimeLimits,
+} from './protocol.js';
+
+const prefix = channels.newPrefix();
+let nextChannel = 0;
+
+export class InlineDispatcher implements Dispatcher, ChannelOpener {
   private readonly deadlines: Deadlines<Running>;
   private readonly handlerTimeout: number;
 
   constructor(
     private readonly handler: Handler,
     { handlerTimeout }: TimeLimits,
+    readonly log: (message: string, error: unknown) => void,
   ) {
+    setWire(this);
     this.handlerTimeout = handlerTimeout;
     this.deadlines = new Deadlines<Running>((running) => running.late(handlerTimeout));
   }
 
   /** Calls the handler before it returns. Never refuses: there is no queue. */
   dispatch(invocation: Invocation): Accepted | null {
-    const req = new RingRequest(invocation);
+    const req = new RingRequest(invocation, this);
     let answer: Answer | PromiseLike<Answer>;
     try {
       answer = invoke(this.handler, req);
@@ -28,7 +49,8 @@ export class InlineDispatcher implements Dispatcher {
       return NOTHING_LEFT;
     }
     if (!isThenable<Answer>(answer)) {
-      invocation.answer(answer.status, answer.head, answer.payload, answer.flags);
+      if (answer.status !== STATUS_TAKEN)
+        invocation.answer(answer.status, answer.head, answer.payload, answer.flags);
       return NOTHING_LEFT;
     }
     const running = new Running(invocation, req, this.deadlines);
@@ -37,7 +59,7 @@ export class InlineDispatcher implements Dispatcher {
     answer.then(
       ({ status, head, payload, flags }) => {
         this.deadlines.clear(running);
-        invocation.answer(status, head, payload, flags);
+        if (status !== STATUS_TAKEN) invocation.answer(status, head, payload, flags);
       },
       (error: unknown) => {
         this.deadlines.clear(running);
@@ -48,8 +70,50 @@ export class InlineDispatcher implements Dispatcher {
     return running;
   }
 
+  // ------------------------------------------------------------------------------------------------------ channels
+
+  newId(): string {
+    return prefix + (nextChannel++).toString(36);
+  }
+
+  open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void {
+    // What a request is made of here is the invocation itself.
+    const line = (source as Invocation).openChannel(channel.id, new InlineOwner(channel), accept);
+    // Nobody is there any more. Told later, as in a worker: the end comes behind onOpen.
+    if (line === null) setImmediate(() => void channel._closed('client-close', 0, ''));
+    else channels.add(line);
+  }
+
+  op(op: number, id: string, a: OpField, b: OpField, c: OpField): void {
+    channels.apply(op, id, a, b, c);
+  }
+
+  forget(channel: HandlerChannel): void {
+    channels.delete(channel.id);
+  }
+
   close(): void {
     // Deadlines of what still runs hold; their timer keeps nothing alive.
+  }
+}
+
+/** Hands events of a channel to its callbacks, on this thread. */
+class InlineOwner implements ChannelOwner {
+  constructor(private readonly channel: HandlerChannel) {}
+
+  message(_line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
+    // The engine takes its memory back when this returns.
+    void this.channel._message(isText ? Buffer.from(data).toString() : new Uint8Array(data.slice(0)));
+  }
+  ping(_line: ChannelLine, data: ArrayBuffer): void {
+    void this.channel._ping(new Uint8Array(data.slice(0)));
+  }
+  flowed(_line: ChannelLine, total: number): void {
+    this.channel._flowed(total);
+  }
+  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): void {
+    channels.delete(line.id);
+    void this.channel._closed(status, code, reason);
   }
 }
 
@@ -82,7 +146,7 @@ class Running implements Accepted, Due {
 const NOTHING_LEFT: Accepted = { cancel: () => undefined };
 
 function fail(invocation: Invocation, req: RingRequest, error: unknown): void {
-  const answer = answerTo(error, req);
+  const answer = req._channel === undefined ? answerTo(error, req) : null;
   if (answer === null) invocation.fail(error);
   else invocation.answer(answer.status, answer.head, answer.payload, answer.flags);
 }

@@ -78,6 +78,8 @@ export interface EventNames {
   serverStatus503NoWorker: string;
   /** Requests whose handler has run for `handlerTimeout`. */
   serverStatus504: string;
+  /** Messages of channels that could not be taken; the channel is closed with 1013. */
+  channelOverflow: string;
 }
 export type EventKey = keyof EventNames;
 
@@ -93,6 +95,7 @@ export const EVENT_NAMES: Readonly<EventNames> = {
   serverStatus503Waited: 'httpkit.server.status.503.waited',
   serverStatus503NoWorker: 'httpkit.server.status.503.no-worker',
   serverStatus504: 'httpkit.server.status.504',
+  channelOverflow: 'httpkit.server.status.503.todo',
 };
 
 /** Options of {@link runServer}. Pool options at the top level make the server's own pool. */
@@ -109,6 +112,12 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions {
   workerPool?: WorkerPool;
   /** Bytes of request body; a larger one is answered 413 and the connection closed. Default 8 MiB. */
   maxBody?: number;
+  /** Bytes of a WebSocket message; a larger one closes the WebSocket. Default 4 MiB. */
+  maxWs?: number;
+  /** Ms without traffic until a WebSocket is closed; pings are sent in time. 8000 to 960000, 0 = never. Default 120000. */
+  wsIdleTimeout?: number;
+  /** permessage-deflate: false, or one compressor for all ('shared', true) or for each WebSocket ('dedicated'). Default false. */
+  wsCompression?: boolean | 'shared' | 'dedicated';
   /** Bytes of the request line (414) and of each header line (431). At most 65536. Default 8192. */
   maxLine?: number;
   /**
@@ -216,6 +225,15 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
       typeof (v as Partial<WorkerPool>).close === 'function',
   },
   maxBody: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
+  maxWs: integer(1, 2 ** 31 - 1, 'whole bytes from 1 to 2^31 - 1'),
+  wsIdleTimeout: {
+    allowed: '0, or whole milliseconds from 8000 to 960000',
+    ok: (v) => v === 0 || (typeof v === 'number' && Number.isInteger(v) && v >= 8000 && v <= 960_000),
+  },
+  wsCompression: {
+    allowed: "true, false, 'shared' or 'dedicated'",
+    ok: (v) => typeof v === 'boolean' || v === 'shared' || v === 'dedicated',
+  },
   maxLine: integer(64, 65536, 'whole bytes from 64 to 65536'),
   development: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   serverHeader: {
@@ -298,6 +316,9 @@ export interface ResolvedServerOptions {
   readonly unix: string | undefined;
   readonly maxBody: number;
   readonly maxLine: number;
+  readonly maxWs: number;
+  readonly wsIdleTimeout: number;
+  readonly wsCompression: 'none' | 'shared' | 'dedicated';
   readonly development: boolean;
   readonly limits: TimeLimits;
   readonly serverHeader: string | null;
@@ -379,6 +400,9 @@ export function resolveServerOptions(options: unknown = {}): {
       unix: given.unix,
       maxBody: given.maxBody ?? 8 * 1024 * 1024,
       maxLine: given.maxLine ?? 8192,
+      maxWs: given.maxWs ?? 4 * 1024 * 1024,
+      wsIdleTimeout: given.wsIdleTimeout ?? 120_000,
+      wsCompression: compressionOf(given.wsCompression ?? false),
       development: given.development ?? false,
       limits: {
         queueTimeout: given.queueTimeout ?? 0,
@@ -395,6 +419,11 @@ export function resolveServerOptions(options: unknown = {}): {
     workerPool: given.workerPool,
     pool: resolvePoolOptions(poolOptions, where),
   };
+}
+
+function compressionOf(given: boolean | 'shared' | 'dedicated'): 'none' | 'shared' | 'dedicated' {
+  if (typeof given === 'string') return given;
+  return given ? 'shared' : 'none';
 }
 
 function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {

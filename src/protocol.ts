@@ -84,6 +84,11 @@ export interface Invocation {
   answer(status: number, head: string, payload: Payload, flags: number): void;
   /** The handler threw, or the thread it ran on died: a calm 500 for the client, `error` for the error logger. */
   fail(error: unknown): void;
+  /**
+   * The handler wants to go on talking: no answer follows, what is said from now on goes through the line. `accept` says
+   * how an upgrade to WebSocket is answered, null for plain HTTP. Null when there is nobody to talk to any more.
+   */
+  openChannel(id: string, owner: ChannelOwner, accept: Accept | null): ChannelLine | null;
   /** It will not be run, or nobody waits for it any more: the answer that stands for this. */
   refuse(reason: RefusalReason, detail: RefusalDetail): void;
 }
@@ -131,6 +136,109 @@ export interface Dispatcher {
   close(): void;
 }
 
+// -------------------------------------------------------------------------------------------------------- channels
+
+/** The answer to a WebSocket handshake: checked header lines joined by CRLF, and the subprotocol or ''. */
+export interface Accept {
+  readonly head: string;
+  readonly protocol: string;
+}
+
+/**
+ * Why a channel ended, in http-kit's words. `server-close`: by this side. `client-close`: the client of an HTTP channel
+ * is gone. The rest: what the close code of the WebSocket means.
+ */
+export type ChannelStatus =
+  | 'server-close'
+  | 'client-close'
+  | 'normal'
+  | 'going-away'
+  | 'protocol-error'
+  | 'unsupported'
+  | 'no-status-received'
+  | 'abnormal'
+  | 'invalid-payload-data'
+  | 'policy-violation'
+  | 'message-too-big'
+  | 'mandatory-extension'
+  | 'internal-server-error'
+  | 'unknown';
+
+/** The I/O side of a channel, as its owner sees it. Calls on one that is closed do nothing. I/O thread. */
+export interface ChannelLine {
+  readonly id: string;
+  /** A whole HTTP response, which ends the channel. */
+  answer(status: number, head: string, payload: Payload, flags: number): void;
+  /** The head of an HTTP response whose body comes in chunks. */
+  start(status: number, head: string, flags: number): void;
+  /** A chunk of the body, or a message. `track`: say when everything up to here has left, see {@link ChannelOwner}. */
+  send(data: string | Uint8Array, track: boolean): void;
+  /** Finish the response, cut it for {@link CUT}, or close the WebSocket with this code and reason. */
+  close(code: number, reason: string): void;
+  subscribe(topic: string): void;
+  unsubscribe(topic: string): void;
+  /** More has come than its handler can take: close a WebSocket with 1013. */
+  overflow(): void;
+  /** Its handler is gone, or has to go: close a WebSocket with 1012, cut a response. */
+  abandon(): void;
+}
+
+/** Who has the callbacks of a channel, as src/io sees it. I/O thread. */
+export interface ChannelOwner {
+  message(line: ChannelLine, data: ArrayBuffer, isText: boolean): void;
+  ping(line: ChannelLine, data: ArrayBuffer): void;
+  /** All that had been sent when this was asked for has left: so many bytes since the channel was opened. */
+  flowed(line: ChannelLine, total: number): void;
+  /** The last event, exactly once. */
+  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): void;
+}
+
+/** Where published data reaches subscribers: every server is one. I/O thread. */
+export interface TopicHost {
+  publish(topic: string, data: string | Uint8Array, close: boolean, except: string): void;
+}
+
+/** What the thread of a handler asks of the I/O thread for its channels: five fields for each, in one flat array. */
+export const OP = {
+  /** id, number of the invocation, lines of the 101 or null, subprotocol. */
+  open: 0,
+  /** id, number of the invocation, microseconds. The handler has returned, its channel answers. */
+  done: 1,
+  /** id, status + 1024 * flags, head, payload. */
+  answer: 2,
+  /** id, status + 1024 * flags, head. */
+  start: 3,
+  /** id, data, track. */
+  send: 4,
+  /** id, code, reason. {@link CUT} for a code: a response that has failed. */
+  close: 5,
+  /** id, topic. */
+  subscribe: 6,
+  unsubscribe: 7,
+  /** id of a channel that is left out or '', topic, data, close. */
+  publish: 8,
+} as const;
+export const OP_FIELDS = 5;
+/** In place of a close code: what was sent of a response is not all of it, and its client shall know. */
+export const CUT = 0;
+export type OpField = string | number | boolean | Uint8Array | null;
+
+/** In place of a target: the record of a batch is an event of a channel, `id \n kind rest`; see {@link EVENT}. */
+export const EVENT_TARGET = -1;
+/** Kinds of events: what stands behind the id in a record. */
+export const EVENT = {
+  /** A short text message: the rest of the record. */
+  text: 't',
+  /** A text message in the body of the record. */
+  longText: 'T',
+  /** A binary message in the body. */
+  binary: 'b',
+  /** A ping; its payload is the body. */
+  ping: 'p',
+  /** The end: status, code and reason, separated by `\n`. */
+  close: 'c',
+} as const;
+
 // -------------------------------------------------------------------------------------------------------- the lane
 
 /** An error made fit for crossing threads: structured clone would lose its class, `code` and other properties. */
@@ -160,6 +268,8 @@ export type Notice =
     }
   /** The client of a running invocation is gone. */
   | { readonly kind: 'cancel'; readonly seq: number }
+  /** All that a channel had sent when it asked has left the server: `total` bytes since it was opened. */
+  | { readonly kind: 'flowed'; readonly id: string; readonly total: number }
   /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */
   | { readonly kind: 'timeout'; readonly seq: number; readonly ms: number }
   /** Import a handler module and run its onWorkerStart; answered by `loaded` or `load-failed`. */
@@ -169,10 +279,14 @@ export type Notice =
 
 /** In place of the status of an answer: the handler returned a promise, its answer comes later. */
 export const STATUS_PENDING = 0;
+/** The same: the handler answers through a channel. */
+export const STATUS_TAKEN = 1;
 
 export type Command =
   /** There is something in the outbox: see outbox.ts. Most answers go that way. A bare string is the cheapest to send. */
   | 'look'
+  /** What channels ask for, in order: see {@link OP}. */
+  | { readonly kind: 'channels'; readonly ops: readonly OpField[] }
   /** An answer that does not fit the outbox. `micros` is how long the invocation has held the thread. */
   | {
       readonly kind: 'answer';
@@ -219,6 +333,8 @@ export interface WorkerStart {
   /** Memory of the ring its answers go through, see outbox.ts. */
   readonly outbox: SharedArrayBuffer;
   readonly name: string;
+  /** Ids of its channels begin with this, so that they are unique in the process. */
+  readonly channelPrefix: string;
   readonly modules: readonly { readonly target: number; readonly url: string }[];
 }
 

@@ -41,6 +41,8 @@ export interface ServerStats {
   uptime: number;
   /** Requests that have been taken and not answered to the last byte. */
   open: number;
+  /** WebSockets and HTTP channels that are open. */
+  channels: number;
   /** Answers by status, those the server gave in its own name included. */
   answers: Record<string, number>;
   /** What each mount has been doing. Those that run inline have nothing that waits: their `work` is null. */
@@ -80,6 +82,11 @@ export interface Server extends AsyncDisposable {
   /** Resolves when the server has stopped. */
   join(): Promise<void>;
   stats(): ServerStats;
+  /**
+   * Send to every channel of this server that has subscribed to a topic: WebSockets, streams and long polls.
+   * `close` ends the HTTP ones with it. Default false.
+   */
+  publish(topic: string, data: string | Uint8Array, options?: { close?: boolean }): void;
   /**
    * Put the handler code that is now on disk into service: fresh workers load it, take over when they are ready, and the
    * old ones finish what they have. No request is lost. Rejects with the error of the code when it does not start; then
@@ -125,6 +132,7 @@ class OffloopServer implements Server {
   private ownPool: WorkerPool | undefined;
   private readonly heard = new Set<WorkerPool>();
   private readonly listener: PoolListener;
+  private readonly logError: (message: string, error: unknown) => void;
   private startedAt = 0;
   private stopped: Promise<void>;
   private markStopped!: () => void;
@@ -139,6 +147,7 @@ class OffloopServer implements Server {
       error: (message, error) => this.http.log('error', message, error),
       warn: (message, error) => this.http.log('warn', message, error),
     };
+    this.logError = (message, error) => this.http.log('error', message, error);
     this.stopped = new Promise((resolve) => {
       this.markStopped = resolve;
     });
@@ -208,7 +217,7 @@ class OffloopServer implements Server {
     if (typeof handler === 'string' || handler instanceof URL) {
       const url = moduleUrl(handler);
       if (dispatch) return await this.loadInto(pool, url, limits);
-      return new InlineDispatcher((await loadModule(url)).handler, limits);
+      return new InlineDispatcher((await loadModule(url)).handler, limits, this.logError);
     }
     if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
       throw new OffloopTypeError(
@@ -223,7 +232,7 @@ class OffloopServer implements Server {
           `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
       );
     }
-    return new InlineDispatcher(asHandler(handler, where), limits);
+    return new InlineDispatcher(asHandler(handler, where), limits, this.logError);
   }
 
   private async loadInto(
@@ -249,6 +258,7 @@ class OffloopServer implements Server {
       status: this.status,
       uptime: Math.round(performance.now() - this.startedAt),
       open: this.http.open,
+      channels: this.http.channels,
       answers: this.http.answersByStatus(),
       mounts: this.http.router.list().map(({ virtualHost, mount }) => {
         const { context, dispatcher } = mount;
@@ -258,6 +268,19 @@ class OffloopServer implements Server {
       }),
       pool,
     };
+  }
+
+  publish(topic: string, data: string | Uint8Array, options: { close?: boolean } = {}): void {
+    if (
+      typeof topic !== 'string' ||
+      topic === '' ||
+      (typeof data !== 'string' && !(data instanceof Uint8Array))
+    )
+      throw new OffloopTypeError(
+        'OFFLOOP_BAD_CHANNEL',
+        'publish takes a topic, a string of at least one character, and a string or bytes',
+      );
+    this.http.publish(topic, data, options.close ?? false, '');
   }
 
   async reload(): Promise<void> {

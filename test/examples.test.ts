@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Program, startProgram } from './support/program.js';
+import { connect } from './support/socket.js';
 
 describe('the examples', () => {
   let example: Program | undefined;
@@ -8,8 +10,8 @@ describe('the examples', () => {
     example = undefined;
   });
 
-  async function start(name: string, servers = 1): Promise<Program> {
-    example = await startProgram(`examples/${name}/server.js`, { PORT: '0' }, servers);
+  async function start(name: string, servers = 1, env: Record<string, string> = {}): Promise<Program> {
+    example = await startProgram(`examples/${name}/server.js`, { PORT: '0', ...env }, servers);
     return example;
   }
 
@@ -94,6 +96,153 @@ describe('the examples', () => {
       threads.add(String(thread));
     }
     expect(threads.size).toBeLessThanOrEqual(2);
+    expect(await stop()).toBe(0);
+  });
+
+  it('echo sends text back as text and bytes as bytes, to several clients at once', async () => {
+    const { urls, stop } = await start('echo');
+    expect(await status(String(urls[0]))).toBe(426);
+    const clients = await Promise.all(Array.from({ length: 8 }, () => connect(String(urls[0]))));
+    await Promise.all(
+      clients.map(async ({ socket, next }, i) => {
+        for (let n = 0; n < 20; n++) socket.send(`${i}: ${n} Grüße`);
+        for (let n = 0; n < 20; n++) expect(await next()).toBe(`${i}: ${n} Grüße`);
+        const answered = once(socket, 'message') as Promise<[Buffer, boolean]>;
+        socket.send(Buffer.from([0, 255, 1]));
+        const [data, isBinary] = await answered;
+        expect([...data], String(isBinary)).toEqual([0, 255, 1]);
+        expect(isBinary).toBe(true);
+      }),
+    );
+    expect(await stop()).toBe(0);
+    for (const { closed } of clients) expect(await closed).toEqual([1001, 'Server is shutting down']);
+  });
+
+  it('progress counts primes and tells how far it is', async () => {
+    const { urls, stop } = await start('progress');
+    const { origin } = new URL(String(urls[0]));
+    expect(await status(`${origin}/`)).toBe(400);
+    const answer = await fetch(`${origin}/?below=200000`);
+    expect(answer.headers.get('content-type')).toBe('text/event-stream');
+    const steps = Array.from({ length: 20 }, (_, i) => `event: progress\ndata: ${5 * (i + 1)}\n\n`);
+    const done = 'event: done\ndata: {"below":200000,"primes":17984}\n\n';
+    expect(await answer.text()).toBe(`: \n\n${steps.join('')}${done}`);
+
+    // What is sent is there before all is done, and who leaves is noticed.
+    const aborter = new AbortController();
+    const slow = await fetch(`${origin}/?below=50000000`, { signal: aborter.signal });
+    let text = '';
+    for await (const chunk of slow.body as ReadableStream<Uint8Array>) {
+      text += Buffer.from(chunk).toString();
+      if (text.includes('data: 10\n')) break;
+    }
+    aborter.abort();
+    expect(await stop()).toBe(0);
+  });
+
+  it('long-poll gives everybody who waits the next notification, and lets go of who has waited too long', async () => {
+    const { urls, stop } = await start('long-poll', 1, { PATIENCE: '2000' });
+    const url = String(urls[0]);
+    expect(await status(url, { method: 'PUT', body: 'x' })).toBe(405);
+    const polls = Array.from({ length: 6 }, async () => {
+      const answer = await fetch(url);
+      return `${answer.status} ${await answer.text()}`;
+    });
+    await new Promise((resolve) => setTimeout(resolve, 500)); // until all of them wait
+    expect(await status(url, { method: 'POST', body: 'lunch is ready' })).toBe(202);
+    for (const answer of await Promise.all(polls)) expect(answer).toBe('200 lunch is ready');
+
+    expect(await status(url)).toBe(204);
+    expect(await stop()).toBe(0);
+  });
+
+  it('long-poll lets clients wait for longer than the engine would by itself', {
+    timeout: 40_000,
+  }, async () => {
+    const { urls, stop } = await start('long-poll', 1, { PATIENCE: '13000' });
+    // On a new connection, and on one that has been used.
+    expect(await status(String(urls[0]), { method: 'PUT', body: 'x' })).toBe(405);
+    expect(await Promise.all([status(String(urls[0])), status(String(urls[0]))])).toEqual([204, 204]);
+    expect(await stop()).toBe(0);
+  });
+
+  it('download sends a table of several megabytes, to a slow reader too', async () => {
+    const { urls, stop } = await start('download');
+    const { origin } = new URL(String(urls[0]));
+    expect(await status(`${origin}/`)).toBe(400);
+    const answer = await fetch(`${origin}/?rows=300000`);
+    expect(answer.headers.get('content-disposition')).toBe('attachment; filename="table.csv"');
+    const lines: string[] = [];
+    let rest = '';
+    let size = 0;
+    for await (const chunk of answer.body as ReadableStream<Uint8Array>) {
+      if (size === 0) await new Promise((resolve) => setTimeout(resolve, 300));
+      size += chunk.byteLength;
+      const parts = (rest + Buffer.from(chunk).toString()).split('\n');
+      rest = String(parts.pop());
+      lines.push(...parts);
+    }
+    expect(size).toBeGreaterThan(4 * 1024 * 1024);
+    expect(lines.length).toBe(300_001);
+    expect(lines[0]).toBe('n,square root');
+    expect(lines[4]).toBe('4,2');
+    expect(lines.at(-1)).toBe(`300000,${Math.sqrt(300_000)}`);
+    expect(await stop()).toBe(0);
+  });
+
+  it('ticker sends prices to sockets and streams, each those it asked for', async () => {
+    const { urls, stop } = await start('ticker', 1, { EVERY: '20' });
+    const { origin } = new URL(String(urls[0]));
+    expect(await status(`${origin}/NOBODY`)).toBe(404);
+    const sockets = await Promise.all(
+      ['ACME', 'GLOBEX', 'ACME', 'GLOBEX'].map(async (symbol) => ({
+        symbol,
+        client: await connect(`${origin}/${symbol}`),
+      })),
+    );
+    for (const { symbol, client } of sockets) {
+      for (let i = 0; i < 3; i++) {
+        const tick = JSON.parse(await client.next()) as { symbol: string; price: string };
+        expect(tick.symbol).toBe(symbol);
+        expect(tick.price).toMatch(/^\d+\.\d\d$/);
+      }
+    }
+    const stream = await fetch(`${origin}/ACME`);
+    let text = '';
+    for await (const chunk of stream.body as ReadableStream<Uint8Array>) {
+      text += Buffer.from(chunk).toString();
+      if (text.split('data: ').length > 3) break;
+    }
+    expect(text).toMatch(/^: \n\n(data: \{"symbol":"ACME","price":"\d+\.\d\d"\}\n\n)+$/);
+    expect(await stop()).toBe(0);
+    for (const { client } of sockets) expect((await client.closed)[0]).toBe(1001);
+  });
+
+  it('game remembers its number and the guesses of each connection', async () => {
+    const { urls, stop } = await start('game');
+    expect(await status(String(urls[0]))).toBe(426);
+    const play = async (): Promise<void> => {
+      const { socket, next, closed } = await connect(String(urls[0]));
+      expect(await next()).toBe('I think of a number from 1 to 100.');
+      socket.send('forty');
+      expect(await next()).toBe('That is no whole number.');
+      let [low, high, guesses] = [1, 100, 0];
+      for (;;) {
+        const guess = Math.floor((low + high) / 2);
+        socket.send(String(guess));
+        guesses++;
+        const answer = await next();
+        if (answer === 'Higher.') low = guess + 1;
+        else if (answer === 'Lower.') high = guess - 1;
+        else {
+          expect(answer).toBe(`Yes! You took ${guesses}.`);
+          break;
+        }
+      }
+      expect(guesses).toBeLessThanOrEqual(7);
+      expect(await closed).toEqual([1000, 'guessed']);
+    };
+    await Promise.all(Array.from({ length: 6 }, play));
     expect(await stop()).toBe(0);
   });
 });

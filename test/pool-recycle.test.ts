@@ -104,7 +104,7 @@ describe('a thread that has served as many requests as it should', () => {
     const handler = code();
     const test = await serve(handler.path, { ...one, recycleAfter: { requests: 100 } });
     const limits: number[] = [];
-    for (let round = 1; round <= 8; round++) {
+    for (let round = 1; round <= 5; round++) {
       await untilWhole(test.server, 1);
       let served = 0;
       // The replacement is on its way as soon as the limit is reached.
@@ -129,15 +129,15 @@ describe('a thread that has served as many requests as it should', () => {
       nMin: 2,
       nMax: 2,
       queueSize: 1000,
-      recycleAfter: { requests: 60 },
+      recycleAfter: { requests: 40 },
     });
     const ready = fewestReady(test);
     let sent = 0;
     const replies: Reply[] = [];
     const client = async (): Promise<void> => {
-      while (poolOf(test.server).recycled < 10) replies.push(await ask(test.url, { id: sent++, log: path }));
+      while (poolOf(test.server).recycled < 6) replies.push(await ask(test.url, { id: sent++, log: path }));
     };
-    await within(Promise.all(Array.from({ length: 8 }, client)), 'ten threads to be recycled', 15_000);
+    await within(Promise.all(Array.from({ length: 8 }, client)), 'six threads to be recycled', 15_000);
     expect(tally(replies)).toEqual({ 200: sent });
     expect(lines()).toHaveLength(sent);
     expect(new Set(lines()).size).toBe(sent);
@@ -158,7 +158,7 @@ describe('a thread that has served as many requests as it should', () => {
     });
     const replies: Reply[] = [];
     const client = async (): Promise<void> => {
-      while (poolOf(test.server).recycled < 6) {
+      while (poolOf(test.server).recycled < 4) {
         const free = gate();
         const held = ask(test.url, { hold: free.path });
         replies.push(await ask(test.url));
@@ -166,7 +166,7 @@ describe('a thread that has served as many requests as it should', () => {
         replies.push(await held);
       }
     };
-    await within(Promise.all(Array.from({ length: 6 }, client)), 'six threads to be recycled', 15_000);
+    await within(Promise.all(Array.from({ length: 6 }, client)), 'four threads to be recycled', 15_000);
     expect(tally(replies)).toEqual({ 200: replies.length });
     await untilWhole(test.server, 2);
   });
@@ -343,7 +343,7 @@ describe('a thread that ends while its replacement is starting', () => {
 
 describe('a stop while threads are being recycled', () => {
   it('ends cleanly, at whatever moment', async () => {
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < 6; i++) {
       const handler = code();
       const test = await serve(handler.path, { nMin: 2, nMax: 2, recycleAfter: { requests: 1 } });
       // Some may come too late: nobody listens any more.

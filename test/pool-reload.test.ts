@@ -607,7 +607,7 @@ describe('a reload under load', () => {
       }
     };
     const clients = Promise.all(Array.from({ length: 10 }, client));
-    for (let n = 1; n <= 5; n++) {
+    for (let n = 1; n <= 4; n++) {
       handler.write(String(n));
       await test.server.reload();
       newest = n;
@@ -621,10 +621,10 @@ describe('a reload under load', () => {
     expect(stale).toEqual([]);
     expect(notes.lines()).toHaveLength(sent);
     expect(new Set(notes.lines()).size).toBe(sent);
-    expect(poolOf(test.server)).toMatchObject({ reloads: 5, crashed: 0, refused: 0 });
+    expect(poolOf(test.server)).toMatchObject({ reloads: 4, crashed: 0, refused: 0 });
     expect(test.errors).toEqual([]);
     await untilWhole(test.server, 2);
-    expect(handler.count('stop')).toBe(10);
+    expect(handler.count('stop')).toBe(8);
   });
 
   it('costs no promise that is pending in passing', async () => {
@@ -665,6 +665,34 @@ describe('a reload under load', () => {
     free.open();
     expect(tally(await Promise.all(held))).toEqual({ 200: 2 });
     await untilWhole(test.server, 1);
+    // What was ended on the way because it was not needed any more has neither died nor failed to start.
+    expect(poolOf(test.server)).toMatchObject({ crashed: 0, startFailure: null });
+    expect(test.errors).toEqual([]);
+  });
+});
+
+describe('a thread that was started while the code was being reloaded', () => {
+  it('gets no work when it is ended again, and takes no other with it, even if it was about to be ready', async () => {
+    const handler = code('0');
+    const test = await serve(handler.path, { nMin: 1, nMax: 3, threadIdleTimeout: 20 });
+    for (let n = 1; n <= 4; n++) {
+      const [go, free] = [gate(), gate()];
+      handler.write(String(n), { startWhen: go.path });
+      const reload = test.server.reload();
+      await until(() => handler.count(`begin ${n}`) === 1, 'the new thread is starting');
+      const replies = Array.from({ length: 2 }, () => ask(test.url, { block: free.path }));
+      await until(() => handler.count(`begin ${n}`) >= 2, 'the pool grows');
+      for (let i = 0; i < 20; i++) replies.push(ask(test.url, { id: i }));
+      await until(() => poolOf(test.server).queued >= 20, 'there is more to do');
+      // All that have begun are ready at about the same time.
+      go.open();
+      await reload;
+      free.open();
+      expect(tally(await Promise.all(replies))).toEqual({ 200: 22 });
+      await untilWhole(test.server, 1);
+    }
+    expect(poolOf(test.server)).toMatchObject({ crashed: 0, startFailure: null, reloads: 4 });
+    expect(test.errors).toEqual([]);
   });
 });
 
@@ -804,11 +832,11 @@ describe('a reload and a stop', () => {
 
   it('that comes at any moment of it ends cleanly', async () => {
     const outcomes = new Set<string>();
-    for (let i = 0; i < 12; i++) {
+    for (let i = 0; i < 8; i++) {
       const { server } = await serve(HELLO, { nMin: 2, nMax: 2 });
       const reload = outcome(server.reload());
       const begun = performance.now();
-      await until(() => performance.now() - begun >= i * 8, 'some time has passed');
+      await until(() => performance.now() - begun >= i * 12, 'some time has passed');
       await within(server.stop(), 'the server to stop');
       outcomes.add(await within(reload, 'the reload to end'));
       expect(poolOf(server).threads).toBe(0);

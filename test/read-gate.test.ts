@@ -9,6 +9,7 @@ class FakeExchange implements Gated {
   reading = true;
   pauses = 0;
   resumes = 0;
+  reminders = 0;
   constructor(private readonly gate: ReadGate) {}
   pauseReading(): void {
     this.reading = false;
@@ -17,6 +18,10 @@ class FakeExchange implements Gated {
   resumeReading(): void {
     this.reading = true;
     this.resumes++;
+  }
+  stayOpen(): boolean {
+    if (this.waiting) this.reminders++;
+    return this.waiting;
   }
   /** Its answer is there. */
   answer(): void {
@@ -150,6 +155,29 @@ describe('the read gate', () => {
     expect(exchange.reading).toBe(false);
     await vi.advanceTimersByTimeAsync(100);
     expect(exchange.reading).toBe(true);
+  });
+
+  it('keeps the engine from cutting connections that are read from again while their answers are pending', async () => {
+    const exchange = one();
+    await vi.advanceTimersByTimeAsync(31_000);
+    expect(exchange.reading).toBe(true);
+    expect(exchange.reminders).toBe(7);
+    exchange.answer();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(exchange.reminders).toBe(7);
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('does so for those that are released, if they were paused', async () => {
+    const exchange = one();
+    await endOfTurn();
+    gate.release(exchange);
+    expect(exchange.reading).toBe(true);
+    const other = one();
+    gate.release(other);
+    await vi.advanceTimersByTimeAsync(9000);
+    expect(exchange.reminders).toBe(2);
+    expect([other.pauses, other.reminders]).toEqual([0, 0]);
   });
 
   it('goes on reading the connections that were paused first, and keeps the later ones', async () => {

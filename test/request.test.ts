@@ -1,7 +1,8 @@
 import type { ReadableStream } from 'node:stream/web';
 import { describe, expect, it } from 'vitest';
 import { OffloopError } from '../src/errors.js';
-import { clientGone, invoke } from '../src/handlers/invoke.js';
+import { invoke } from '../src/handlers/invoke.js';
+import { clientGone } from '../src/handlers/reasons.js';
 import { BadRequestError, RingRequest } from '../src/handlers/request.js';
 import { ASK_ADDRESS } from '../src/protocol.js';
 

@@ -8,19 +8,28 @@ import { headOf, splitBatch, targetOf } from '../batch.js';
 import { toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
+  type Accept,
   type AddressSlot,
   type Answer,
   BOARD_CLAIM,
   BOARD_HEAP,
+  type ChannelStatus,
   type Command,
+  EVENT,
+  EVENT_TARGET,
   type Notice,
+  OP,
+  type OpField,
   type PackedBatch,
   STATUS_PENDING,
+  STATUS_TAKEN,
   type WorkerStart,
 } from '../protocol.js';
-import { answerTo, clientGone, invoke, isThenable, timeIsUp } from './invoke.js';
+import { type HandlerChannel, setWire } from './channel.js';
+import { answerTo, invoke } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
-import { type RequestSource, RingRequest } from './request.js';
+import { clientGone, isThenable, timeIsUp } from './reasons.js';
+import { type ChannelOpener, type RequestSource, RingRequest } from './request.js';
 
 /** Ms after which finished answers are not kept for the end of their batch: the I/O thread is told to look. */
 const TELL_AFTER = 0.25;
@@ -35,6 +44,7 @@ export default function run(start: WorkerStart): Promise<void> {
   });
 }
 
+const EVENT_DONE: Answer = { status: 204, head: '', payload: null, flags: 0 };
 const PENDING: Answer = { status: STATUS_PENDING, head: '', payload: null, flags: 0 };
 
 const micros = (ms: number): number => Math.min(Math.round(ms * 1000), 2 ** 31 - 1);
@@ -43,7 +53,7 @@ const micros = (ms: number): number => Math.min(Math.round(ms * 1000), 2 ** 31 -
 class LaneSource implements RequestSource {
   constructor(
     private readonly thread: WorkerThread,
-    private readonly seq: number,
+    readonly seq: number,
     readonly head: string,
     readonly body: Uint8Array | null,
   ) {}
@@ -65,7 +75,7 @@ interface Batch {
   seq: number;
 }
 
-class WorkerThread {
+class WorkerThread implements ChannelOpener {
   private readonly lane: MessagePort;
   private readonly board: Int32Array;
   private readonly addressSlot: AddressSlot;
@@ -75,6 +85,11 @@ class WorkerThread {
   private readonly pending = new Map<number, RingRequest>();
   /** The one of them that the I/O thread has not been told about, with its time on the thread so far, in microseconds. */
   private untold: { readonly seq: number; readonly held: number } | undefined;
+  private readonly channels = new Map<string, HandlerChannel>();
+  private readonly channelPrefix: string;
+  private nextChannel = 0;
+  /** What channels ask for and has not been sent. */
+  private ops: OpField[] = [];
   private batch: Batch | undefined;
   /** Batches that came while one was between two invocations: after an uncaught exception ticks are resumed late. */
   private readonly batches: Batch[] = [];
@@ -92,6 +107,8 @@ class WorkerThread {
     this.board = start.board;
     this.addressSlot = start.address;
     this.outbox = new OutboxWriter(start.outbox);
+    this.channelPrefix = start.channelPrefix;
+    setWire(this);
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
@@ -143,6 +160,9 @@ class WorkerThread {
       case 'cancel':
         this.pending.get(notice.seq)?._abort(clientGone());
         return;
+      case 'flowed':
+        this.channels.get(notice.id)?._flowed(notice.total);
+        return;
       case 'timeout':
         this.pending.get(notice.seq)?._abort(timeIsUp(notice.ms));
         this.send({ kind: 'alive', seq: notice.seq });
@@ -187,7 +207,10 @@ class WorkerThread {
       batch.at = at + 1;
       batch.seq = next;
       const record = records[at] as string;
-      now = this.start(seq, targetOf(record), headOf(record), bodies?.[at] ?? null, now);
+      const target = targetOf(record);
+      const body = bodies?.[at] ?? null;
+      if (target === EVENT_TARGET) now = this.event(seq, headOf(record), body, now);
+      else now = this.start(seq, target, headOf(record), body, now);
       if (this.untold !== undefined) {
         // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
         // and what comes next may never end. A tick asked for in a microtask comes when no microtask is left.
@@ -224,7 +247,7 @@ class WorkerThread {
 
   /** Start one invocation, which has held the thread since `before`. Returns until when it did. */
   private start(seq: number, target: number, head: string, body: Uint8Array | null, before: number): number {
-    const req = new RingRequest(new LaneSource(this, seq, head, body));
+    const req = new RingRequest(new LaneSource(this, seq, head, body), this);
     let answer: Answer | PromiseLike<Answer>;
     try {
       const module = this.modules.get(target);
@@ -238,6 +261,24 @@ class WorkerThread {
     const now = performance.now();
     if (isThenable<Answer>(answer)) this.await(seq, req, answer, micros(now - before));
     else this.put(seq, answer, micros(now - before));
+    return now;
+  }
+
+  /** Hand an event to its channel. */
+  private event(seq: number, record: string, body: Uint8Array | null, before: number): number {
+    const cut = record.indexOf('\n');
+    const channel = this.channels.get(record.slice(0, cut));
+    const handled =
+      channel === undefined
+        ? undefined
+        : tell(channel, record[cut + 1] as string, record.slice(cut + 2), body);
+    const now = performance.now();
+    if (handled === undefined) {
+      this.put(seq, EVENT_DONE, micros(now - before));
+    } else {
+      this.untold = { seq, held: micros(now - before) };
+      void handled.then(() => this.put(seq, EVENT_DONE, this.settle(seq)));
+    }
     return now;
   }
 
@@ -264,16 +305,21 @@ class WorkerThread {
   }
 
   private fail(seq: number, req: RingRequest, error: unknown, held: number): void {
-    const answer = answerTo(error, req);
-    if (answer !== null) this.put(seq, answer, held);
-    else this.send({ kind: 'failed', seq, error: toErrorRecord(error), micros: held });
+    const answer = req._channel === undefined ? answerTo(error, req) : null;
+    if (answer !== null) {
+      this.put(seq, answer, held);
+      return;
+    }
+    this.flush();
+    this.send({ kind: 'failed', seq, error: toErrorRecord(error), micros: held });
   }
 
   // ------------------------------------------------------------------------------------------------------- sending
 
   /** Let go of an answer. From here on nothing that happens in this thread can keep it from being delivered. */
   private put(seq: number, { status, head, payload, flags }: Answer, held: number): void {
-    if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
+    if (status === STATUS_TAKEN) this.op(OP.done, '', seq, held, null);
+    else if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
     else this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held });
   }
 
@@ -287,6 +333,7 @@ class WorkerThread {
   }
 
   private tell(): void {
+    this.flush();
     if (!this.news) return;
     this.news = false;
     this.send('look');
@@ -294,6 +341,40 @@ class WorkerThread {
 
   private send(command: Command): void {
     this.lane.postMessage(command);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ channels
+
+  newId(): string {
+    return this.channelPrefix + (this.nextChannel++).toString(36);
+  }
+
+  open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void {
+    this.channels.set(channel.id, channel);
+    const { seq } = source as LaneSource;
+    this.op(OP.open, channel.id, seq, accept === null ? null : accept.head, accept?.protocol ?? '');
+  }
+
+  /** Everything that is asked for in one turn travels together. */
+  op(op: number, id: string, a: OpField, b: OpField, c: OpField): void {
+    this.ops.push(op, id, a, b, c);
+    // A batch tells at its end, and in time.
+    if (this.batch === undefined) this.scheduleTell();
+  }
+
+  forget(channel: HandlerChannel): void {
+    this.channels.delete(channel.id);
+  }
+
+  log(message: string, error: unknown): void {
+    this.send({ kind: 'stray-error', message, error: toErrorRecord(error) });
+  }
+
+  private flush(): void {
+    if (this.ops.length === 0) return;
+    const { ops } = this;
+    this.ops = [];
+    this.send({ kind: 'channels', ops });
   }
 
   /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */
@@ -331,5 +412,30 @@ class WorkerThread {
     this.tell();
     this.lane.close();
     this.end();
+  }
+}
+
+/** Give a channel its event. Returns a promise when that takes longer. */
+function tell(
+  channel: HandlerChannel,
+  kind: string,
+  rest: string,
+  body: Uint8Array | null,
+): Promise<void> | undefined {
+  switch (kind) {
+    case EVENT.text:
+      return channel._message(rest);
+    case EVENT.longText:
+      return channel._message(Buffer.from(body as Uint8Array).toString());
+    case EVENT.binary:
+      return channel._message(body as Uint8Array);
+    case EVENT.ping:
+      return channel._ping(body as Uint8Array);
+    case EVENT.close: {
+      const [status, code, ...reason] = rest.split('\n');
+      return channel._closed(status as ChannelStatus, Number(code), reason.join('\n'));
+    }
+    default:
+      throw new Error(`unknown event ${kind}`);
   }
 }

@@ -1,8 +1,28 @@
 /** Door 2: what handler modules import. Safe in a worker: nothing here loads the engine or the pool. */
+
+export type { ChannelStatus } from '../protocol.js';
+export {
+  asChannel,
+  type Channel,
+  type ChannelOptions,
+  type CloseInfo,
+  channel,
+  type Message,
+  type Overflow,
+  publish,
+} from './channel.js';
 export { compose, type Middleware } from './compose.js';
 export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
+export type { WebSocketListener, WebSocketResponse } from './listener.js';
 export { BadRequestError } from './request.js';
+export {
+  type EventStream,
+  type EventStreamOptions,
+  eventStream,
+  formatEvent,
+  type ServerSentEvent,
+} from './sse.js';
 export type {
   Body,
   FetchHandler,

@@ -1,25 +1,33 @@
 /** One call of a handler, from request to encoded answer; the same in a worker and inline. */
 import { OffloopError } from '../errors.js';
-import type { Answer } from '../protocol.js';
+import { type Answer, STATUS_TAKEN } from '../protocol.js';
+import { isListenerResponse, openListener } from './listener.js';
+import { isThenable } from './reasons.js';
 import { BadRequestError, type RingRequest } from './request.js';
 import { encode, encodeText } from './respond.js';
 import type { Handler } from './types.js';
 
+const TAKEN: Answer = { status: STATUS_TAKEN, head: '', payload: null, flags: 0 };
+
 /** Call `handler`. What it throws, and what is wrong with its answer, comes out as a throw or a rejection. */
 export function invoke(handler: Handler, req: RingRequest): Answer | Promise<Answer> {
   const result = handler(req);
-  if (isThenable(result)) return encodeLater(result, req.isHead);
-  return encode(result, req.isHead);
+  if (isThenable(result)) return encodeLater(result, req);
+  return answerWith(result, req);
 }
 
-async function encodeLater(result: PromiseLike<unknown>, head: boolean): Promise<Answer> {
-  return encode(await result, head);
+async function encodeLater(result: PromiseLike<unknown>, req: RingRequest): Promise<Answer> {
+  return answerWith(await result, req);
 }
 
-export function isThenable<T>(value: unknown): value is PromiseLike<T> {
-  return (
-    value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function'
-  );
+function answerWith(result: unknown, req: RingRequest): Answer | Promise<Answer> {
+  if (isListenerResponse(result) && req._channel === undefined) openListener(req, result);
+  else if (req._channel === undefined) return encode(result, req.isHead);
+  else if (result !== req._channel && result !== null && result !== undefined) {
+    const error = new OffloopError('OFFLOOP_BAD_RESPONSE', 'the request has been answered with a channel');
+    req._opener?.log(`${req.method} ${req.path}: a response returned beside a channel is dropped`, error);
+  }
+  return TAKEN;
 }
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */
@@ -34,17 +42,4 @@ function isBadRequest(error: unknown): boolean {
   } catch {
     return false;
   }
-}
-
-/** The reason of `req.signal` when the client is gone. */
-export function clientGone(): OffloopError {
-  return new OffloopError('OFFLOOP_ABORTED', 'the client went away before the answer was ready');
-}
-
-/** The reason of `req.signal` when `handlerTimeout` has passed. */
-export function timeIsUp(ms: number): OffloopError {
-  return new OffloopError(
-    'OFFLOOP_HANDLER_TIMEOUT',
-    `the handler has run for its handlerTimeout of ${ms} ms`,
-  );
 }

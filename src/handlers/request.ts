@@ -1,6 +1,7 @@
 import type { ReadableStream } from 'node:stream/web';
 import { OffloopError } from '../errors.js';
-import { ASK_ADDRESS, HEAD_FIELDS, type PackedHead } from '../protocol.js';
+import { type Accept, ASK_ADDRESS, HEAD_FIELDS, type OpField, type PackedHead } from '../protocol.js';
+import type { HandlerChannel } from './channel.js';
 import type { HttpRequest } from './types.js';
 
 /** The client sent something that cannot be understood. Thrown by `req.json()` and `req.formData()`; uncaught it is a 400. */
@@ -22,6 +23,17 @@ export interface RequestSource {
   addressOf(): string;
 }
 
+/** How the thread of a handler opens channels and speaks through them. */
+export interface ChannelOpener {
+  newId(): string;
+  /** Answer the request with this channel. `accept` for a WebSocket. */
+  open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void;
+  op(op: number, id: string, a: OpField, b: OpField, c: OpField): void;
+  /** It is closed. */
+  forget(channel: HandlerChannel): void;
+  log(message: string, error: unknown): void;
+}
+
 /**
  * {@link HttpRequest} over a packed head. Nothing is parsed until it is read: a handler that looks at nothing pays for
  * nothing. Lives on the thread its handler runs on.
@@ -37,11 +49,16 @@ export class RingRequest implements HttpRequest {
   /** @internal */ _lines: string[] | undefined;
   /** @internal */ _headers: Record<string, string> | undefined;
   /** @internal */ _host: { name: string; port: number } | undefined;
+  /** @internal */ readonly _opener: ChannelOpener | undefined;
+  /** @internal What the request has been answered with, if it is a channel. */ _channel:
+    | HandlerChannel
+    | undefined;
   /** @internal */ _abortSource: AbortSource | undefined;
   /** @internal This object, for what is derived from it: state that is made later belongs here. */
   readonly _root: RingRequest;
 
-  constructor(source: RequestSource) {
+  constructor(source: RequestSource, opener?: ChannelOpener) {
+    this._opener = opener;
     this.isHead = source.isHead;
     this._source = source;
     this._root = this;

@@ -35,6 +35,18 @@ export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer
   return withBody(status, head, response.body, isHead);
 }
 
+/** The head of an answer whose body comes later, in chunks or in frames. Throws OFFLOOP_BAD_RESPONSE. */
+export function encodeHead(
+  status: number,
+  headers: HttpResponse['headers'],
+): { head: string; flags: number } {
+  if (status !== 101 && !isStatus(status))
+    throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
+  const head = new Head();
+  if (headers !== undefined && headers !== null) head.addAll(headers);
+  return { head: head.text, flags: head.flags };
+}
+
 /** Same, for a body that is known to be text: answers offloop gives in its own name. */
 export function encodeText(status: number, text: string, isHead: boolean): Answer {
   const head = new Head();
@@ -223,7 +235,7 @@ function payloadFor(
   }
   if (body === '' || body === null) return 0;
   // A lone surrogate has no UTF-8; the engine would send bytes that are none.
-  if (typeof body === 'string') return (body as WellFormable).toWellFormed();
+  if (typeof body === 'string') return wellFormed(body);
   return body;
 }
 
@@ -330,4 +342,9 @@ function encodeWebResponse(response: Response, isHead: boolean): Answer | Promis
   const body = response.body;
   if (body === null) return finish(response.status, head, 0, isHead);
   return withStream(response.status, head, body as unknown as AsyncIterable<unknown>, isHead);
+}
+
+/** Lone surrogates have no UTF-8: they become U+FFFD. */
+export function wellFormed(text: string): string {
+  return (text as WellFormable).toWellFormed();
 }

@@ -1,7 +1,9 @@
 /** What a handler sees and what it may return. */
 import type { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
+import type { Channel } from './channel.js';
 import type { FileBody } from './file.js';
+import type { WebSocketResponse } from './listener.js';
 
 /**
  * One HTTP request. Read-only; everything is copied out of the socket before the handler runs, so it may be kept and
@@ -76,8 +78,8 @@ export interface HttpResponse {
   body?: Body | undefined;
 }
 
-/** Nothing = 404. */
-export type Returns = HttpResponse | Response | null | undefined;
+/** Nothing = 404, unless the request has been answered with a channel. */
+export type Returns = HttpResponse | Response | Channel | WebSocketResponse | null | undefined;
 
 /**
  * A Ring-style handler. Return the response, or a promise of it: while the promise is pending the thread is free for

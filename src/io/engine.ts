@@ -33,10 +33,61 @@ export interface EngineResponse {
   cork(handler: () => void): unknown;
   close(): unknown;
   getRemoteAddressAsText(): ArrayBuffer;
+  /** Turn the connection into a WebSocket; the response is dead then. `userData` comes back with each of its events. */
+  upgrade(
+    userData: { readonly line: WebSocketEvents },
+    key: string,
+    protocol: string,
+    extensions: string,
+    context: UpgradeContext,
+  ): void;
 }
 
-/** `method` is in upper case. */
-export type OnRequest = (res: EngineResponse, req: EngineRequest, method: string) => void;
+/** The engine's own, of a request that may be upgraded. Valid until the response is dead. */
+export type UpgradeContext = object;
+
+export interface EngineWebSocket {
+  getUserData(): { readonly line: WebSocketEvents };
+  /** 1: sent. 0: sent, and bytes wait in the engine. 2: dropped, since too many do. */
+  send(data: string | Uint8Array, isBinary?: boolean, compress?: boolean): number;
+  /** Send a Close frame, and end the connection when it has left. The close event follows at once. */
+  end(code?: number, reason?: string): void;
+  /** Cut the connection. */
+  close(): void;
+  getBufferedAmount(): number;
+  subscribe(topic: string): boolean;
+  unsubscribe(topic: string): boolean;
+  publish(topic: string, data: string | Uint8Array, isBinary?: boolean, compress?: boolean): boolean;
+  cork(handler: () => void): unknown;
+}
+
+/** What the engine tells of a WebSocket. Nothing may be thrown; data is the engine's memory, gone when the call returns. */
+export interface WebSocketEvents {
+  opened(ws: EngineWebSocket): void;
+  message(data: ArrayBuffer, isBinary: boolean): void;
+  ping(data: ArrayBuffer): void;
+  drain(): void;
+  closed(code: number, reason: ArrayBuffer): void;
+}
+
+/** Settings of all WebSockets of a server. */
+export interface WebSocketSettings {
+  /** Bytes of a message. */
+  readonly maxPayloadLength: number;
+  /** Seconds without traffic after which a WebSocket is closed, pings being sent in time; 0 = never. */
+  readonly idleTimeout: number;
+  /** Bytes that may wait in the engine for one that reads slowly; what does not fit is dropped. */
+  readonly maxBackpressure: number;
+  readonly compression: 'none' | 'shared' | 'dedicated';
+}
+
+/** `method` is in upper case. `context` is there when the request asks for a WebSocket. */
+export type OnRequest = (
+  res: EngineResponse,
+  req: EngineRequest,
+  method: string,
+  context?: UpgradeContext,
+) => void;
 
 export type Address =
   | { readonly kind: 'tcp'; readonly ip: string; readonly port: number }
@@ -45,6 +96,8 @@ export type Address =
 export interface Listener {
   /** The bound port; 0 for a Unix socket. */
   readonly port: number;
+  /** Send to all WebSockets that have subscribed. */
+  publish(topic: string, data: string | Uint8Array, isBinary: boolean): void;
   /** Take no more connections; those open stay. */
   stopListening(): void;
   /** Cut every connection and let go of everything. */
@@ -53,5 +106,5 @@ export interface Listener {
 
 export interface Engine {
   /** Bind and serve. Rejects with an error whose `code` is the system's own, such as EADDRINUSE. */
-  listen(address: Address, onRequest: OnRequest): Promise<Listener>;
+  listen(address: Address, onRequest: OnRequest, webSockets: WebSocketSettings): Promise<Listener>;
 }

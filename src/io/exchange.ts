@@ -1,8 +1,11 @@
 import { inspect } from 'node:util';
 import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
+  type Accept,
   type Accepted,
   ASK_ADDRESS,
+  type ChannelLine,
+  type ChannelOwner,
   FLAG_CLOSE,
   type Invocation,
   type PackedHead,
@@ -11,14 +14,15 @@ import {
   type RefusalReason,
 } from '../protocol.js';
 import { BodyReader, type BodySink } from './body-reader.js';
-import type { EngineResponse } from './engine.js';
+import { type ChannelHost, type ServerLine, StreamLine, WebSocketLine } from './channel.js';
+import type { EngineResponse, UpgradeContext } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
 import type { ResponseWriter } from './response-writer.js';
 import type { Mount } from './router.js';
 
 /** What an exchange needs of the server it belongs to. */
-export interface ExchangeHost {
+export interface ExchangeHost extends ChannelHost {
   readonly maxBody: number;
   readonly stopping: boolean;
   readonly development: boolean;
@@ -26,8 +30,10 @@ export interface ExchangeHost {
   watch(exchange: Exchange): void;
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
+  /** It need not be paused any longer, and is not over. */
+  release(exchange: Exchange): void;
   /** The exchange is over: answered to the last byte, or its client gone. */
-  finished(exchange: Exchange): void;
+  finished(): void;
   answered(status: number, flags: number): void;
   refused(status: number, event: Refusal['event']): void;
   failed(request: string, error: unknown): void;
@@ -39,6 +45,9 @@ export interface ExchangeHost {
 const LINGER_STEP = 100;
 /** Ms after which it is cut in any case. */
 const LINGER_AT_MOST = 2000;
+
+/** Bytes of a streamed body that are given to the engine at once. */
+const PIECE = 16 * 1024;
 
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
 
@@ -55,6 +64,15 @@ export class Exchange implements Invocation, Gated, BodySink {
   private hooked = false;
   private answeredYet = false;
   private over = false;
+  /** What it has become, if its handler streams. */
+  private stream: StreamLine | undefined;
+  /** What of the body waits until the client reads; the end of it has been asked for. */
+  private readonly backlog: (string | Uint8Array)[] = [];
+  private keptBytes = 0;
+  private full = false;
+  private ending = false;
+  /** Its handler has taken it over as a channel: answers and failures come too late. */
+  private taken = false;
   private paused = false;
   private bodyReader: BodyReader | undefined;
   /** Inside the engine's own callback, where everything written travels in one packet. */
@@ -74,13 +92,15 @@ export class Exchange implements Invocation, Gated, BodySink {
     private readonly host: ExchangeHost,
     private readonly res: EngineResponse,
     reader: RequestReader,
+    private readonly upgradeContext?: UpgradeContext,
   ) {
     this.method = reader.method;
     this.path = reader.path;
     this.query = reader.query;
     this.headers = reader.headers;
     this.isHead = reader.method === 'HEAD';
-    this.wantsClose = reader.wantsClose;
+    // A WebSocket that is refused: what its client does with the connection is anybody's guess. http-kit closes it too.
+    this.wantsClose = reader.wantsClose || upgradeContext !== undefined;
   }
 
   get head(): PackedHead {
@@ -124,7 +144,8 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (!this.answeredYet) {
       this.hook();
       this.accepted = accepted;
-      this.host.watch(this);
+      // A channel is read from as long as it is open: it has to notice that its client has gone.
+      if (!this.taken) this.host.watch(this);
     }
     this.corked = false;
   }
@@ -138,11 +159,12 @@ export class Exchange implements Invocation, Gated, BodySink {
       this.over = true;
       try {
         if (this.paused || this.gateList !== undefined) this.host.forget(this);
-        this.accepted?.cancel();
+        if (this.stream === undefined) this.accepted?.cancel();
+        else this.stream.gone();
       } catch (error) {
         this.host.broken(error);
       }
-      this.host.finished(this);
+      this.host.finished();
     });
   }
 
@@ -162,6 +184,165 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   // ----------------------------------------------------------------------------------------------------- answering
 
+  /**
+   * The handler has opened a channel: from now on its line is the way to the client.
+   */
+  openChannel(id: string, owner: ChannelOwner, accept: Accept | null): ChannelLine | null {
+    if (this.over || this.answeredYet || this.taken) return null;
+    this.taken = true;
+    this.hook();
+    if (accept === null) {
+      if (this.paused || this.gateList !== undefined) this.host.release(this);
+      const stream = new StreamLine(id, owner, this.host, this);
+      this.stream = stream;
+      this.host.channelOpened(stream);
+      this.stopSoon(stream);
+      return stream;
+    }
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
+    const line = new WebSocketLine(id, owner, this.host);
+    const upgrade = (): void => this.upgrade(line, accept);
+    if (this.corked) upgrade();
+    else this.res.cork(upgrade);
+    if (!this.over) return null;
+    this.stopSoon(line);
+    return line;
+  }
+
+  /** A channel that is opened while the server stops comes too late to be told: it has this turn for what it wants to say. */
+  private stopSoon(line: ServerLine): void {
+    if (this.host.stopping) setImmediate(() => line.stop());
+  }
+
+  private upgrade(line: WebSocketLine, { head, protocol }: Accept): void {
+    try {
+      if (this.upgradeContext === undefined) throw new Error('the engine cannot upgrade this request');
+      this.host.answered(101, 0);
+      const status = '101 Switching Protocols';
+      this.res.writeStatus(head === '' ? status : `${status}\r\n${head}`);
+      const extensions = this.field('sec-websocket-extensions');
+      this.answeredYet = true;
+      // The response is dead from here on; the connection is open as long as the channel is.
+      this.over = true;
+      this.host.channelOpened(line);
+      this.res.upgrade({ line }, this.field('sec-websocket-key'), protocol, extensions, this.upgradeContext);
+    } catch (error) {
+      this.host.broken(error);
+    }
+  }
+
+  private field(name: string): string {
+    const lines = this.headers.split('\n');
+    for (let i = 1; i < lines.length; i += 2) if (lines[i] === name) return lines[i + 1] as string;
+    return '';
+  }
+
+  // -------------------------------------------------------------------------------------------------------- stream
+
+  startStream(status: number, head: string, flags: number): void {
+    if (this.over) return;
+    this.answeredYet = true;
+    this.host.answered(status, flags);
+    const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
+    this.inCork(() => this.host.writer.begin(this.res, status, head, flags, close));
+    this.res.onWritable(() => {
+      try {
+        this.writable();
+      } catch (error) {
+        this.host.broken(error);
+      }
+      return true;
+    });
+  }
+
+  writeStream(data: string | Uint8Array): boolean {
+    if (this.over) return true;
+    if (this.full) this.keep(data);
+    else this.inCork(() => this.feed(data));
+    return !this.full;
+  }
+
+  /** Bytes that the engine has not been given, since the client does not read. */
+  get kept(): number {
+    return this.keptBytes;
+  }
+
+  private keep(data: string | Uint8Array): void {
+    // The bytes of an inline handler may change by the time.
+    this.backlog.push(typeof data === 'string' ? data : Uint8Array.from(data));
+    this.keptBytes += data.length;
+  }
+
+  /**
+   * Give data to the engine as long as it leaves at once. Of what does not, the engine holds one piece: so there is always
+   * a bound to it, and when the socket is writable again that piece goes out as a whole.
+   */
+  private feed(data: string | Uint8Array): void {
+    if (data.length <= PIECE) {
+      this.full = !this.res.write(data);
+      return;
+    }
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    let at = 0;
+    for (; at < bytes.byteLength && !this.full; at += PIECE)
+      this.full = !this.res.write(bytes.subarray(at, at + PIECE));
+    if (at >= bytes.byteLength) return;
+    this.backlog.unshift(Uint8Array.from(bytes.subarray(at)));
+    this.keptBytes += bytes.byteLength - at;
+  }
+
+  /** The socket takes data again. The engine leaves it to us to go on, even with what it holds itself: a cork does that. */
+  private writable(): void {
+    if (this.over) return;
+    this.res.cork(() => {
+      this.full = false;
+      while (!this.full) {
+        const data = this.backlog.shift();
+        if (data === undefined) break;
+        this.keptBytes -= data.length;
+        this.feed(data);
+      }
+    });
+    if (this.full) return;
+    if (this.ending) this.endNow();
+    else this.stream?.drained();
+  }
+
+  private inCork(write: () => void): void {
+    if (this.corked) write();
+    else this.res.cork(write);
+  }
+
+  endStream(): void {
+    if (this.over) return;
+    this.ending = true;
+    if (!this.full) this.endNow();
+  }
+
+  private endNow(): void {
+    this.inCork(() => void this.res.end());
+    this.finish();
+  }
+
+  cutStream(): void {
+    if (this.over) return;
+    this.finish();
+    this.res.close();
+  }
+
+  refuseStopping(): void {
+    this.turnAway(REFUSALS.stopping);
+  }
+
+  refuseFailed(): void {
+    this.turnAway(REFUSALS.failed);
+  }
+
+  /** The handler failed behind its channel: nothing is left to answer, but somebody should know. */
+  private failedBehind(error: unknown): void {
+    this.host.failed(`${this.method} ${this.path}`, error);
+  }
+
   answer(status: number, head: string, payload: Payload, flags: number): void {
     if (this.over || this.answeredYet) return;
     this.host.answered(status, flags);
@@ -169,6 +350,11 @@ export class Exchange implements Invocation, Gated, BodySink {
   }
 
   fail(error: unknown): void {
+    if (this.taken) {
+      this.failedBehind(error);
+      this.stream?.handlerFailed();
+      return;
+    }
     if (this.over || this.answeredYet) return;
     this.host.failed(`${this.method} ${this.path}`, error);
     const { stopping, failed } = REFUSALS;
@@ -176,6 +362,8 @@ export class Exchange implements Invocation, Gated, BodySink {
   }
 
   refuse(reason: RefusalReason, { retryAfter, cause }: RefusalDetail): void {
+    // A handler that is late behind its channel has answered.
+    if (this.taken) return;
     this.turnAway(REFUSALS[reason], retryAfter, cause);
   }
 
@@ -251,7 +439,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   finish(): void {
     if (this.over) return;
     this.over = true;
-    this.host.finished(this);
+    this.host.finished();
   }
 
   // ------------------------------------------------------------------------------------------------------ refusing
@@ -318,6 +506,13 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (!this.paused || this.over) return;
     this.paused = false;
     this.res.resume();
+  }
+
+  stayOpen(): boolean {
+    if (this.over || (this.answeredYet && this.stream === undefined)) return false;
+    // Every call gives it 10 s more. A client that does not read what there is has the engine's 10 s, and no more.
+    if (this.stream?.isFlowing !== false) this.res.resume();
+    return true;
   }
 }
 

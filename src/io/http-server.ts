@@ -1,15 +1,18 @@
 /** The server's side of the sockets: takes requests from the engine, routes them, and keeps count of what is open. */
+
+import { channels } from '../channel-registry.js';
 import { REFUSALS, type Refusal } from '../errors.js';
 import type { ResolvedServerOptions } from '../options.js';
-import { FLAG_NOTHING } from '../protocol.js';
-import type { Address, Engine, EngineRequest, EngineResponse, Listener } from './engine.js';
+import { FLAG_NOTHING, type TopicHost } from '../protocol.js';
+import { MAX_BACKPRESSURE, type ServerLine, type StreamLine, WebSocketLine } from './channel.js';
+import type { Address, Engine, EngineRequest, EngineResponse, Listener, UpgradeContext } from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
 import { RequestReader } from './request-reader.js';
 import { ResponseWriter } from './response-writer.js';
 import { Router } from './router.js';
 
-export class HttpServer implements ExchangeHost {
+export class HttpServer implements ExchangeHost, TopicHost {
   readonly router = new Router();
   readonly maxBody: number;
   readonly development: boolean;
@@ -21,6 +24,11 @@ export class HttpServer implements ExchangeHost {
 
   private readonly reader: RequestReader;
   readonly writer: ResponseWriter;
+  readonly compress: boolean;
+  /** Channels that are open now. */
+  private readonly lines = new Map<string, ServerLine>();
+  /** HTTP channels by topic; the engine keeps those of WebSockets. */
+  private readonly topics = new Map<string, Set<StreamLine>>();
   private readonly gate = new ReadGate();
   private listener: Listener | undefined;
   private readonly idle: (() => void)[] = [];
@@ -28,6 +36,7 @@ export class HttpServer implements ExchangeHost {
   constructor(private readonly options: ResolvedServerOptions) {
     this.maxBody = options.maxBody;
     this.development = options.development;
+    this.compress = options.wsCompression !== 'none';
     this.reader = new RequestReader(options.maxLine);
     this.writer = new ResponseWriter(options.serverHeader);
   }
@@ -36,7 +45,14 @@ export class HttpServer implements ExchangeHost {
   async listen(engine: Engine): Promise<number> {
     const { ip, port, unix } = this.options;
     const address: Address = unix === undefined ? { kind: 'tcp', ip, port } : { kind: 'unix', path: unix };
-    this.listener = await engine.listen(address, this.take);
+    const { maxWs, wsIdleTimeout, wsCompression } = this.options;
+    this.listener = await engine.listen(address, this.take, {
+      maxPayloadLength: maxWs,
+      idleTimeout: Math.ceil(wsIdleTimeout / 1000),
+      maxBackpressure: MAX_BACKPRESSURE,
+      compression: wsCompression,
+    });
+    channels.hosts.add(this);
     this.gate.listening(
       this.listener.port,
       address.kind === 'tcp' && (ip.includes(':') || ip === 'localhost'),
@@ -45,13 +61,18 @@ export class HttpServer implements ExchangeHost {
   }
 
   /** The engine's callback for every request. Nothing may escape it: see engine.ts. */
-  private readonly take = (res: EngineResponse, req: EngineRequest, method: string): void => {
+  private readonly take = (
+    res: EngineResponse,
+    req: EngineRequest,
+    method: string,
+    context?: UpgradeContext,
+  ): void => {
     let exchange: Exchange | undefined;
     try {
       const { reader } = this;
       const problem = reader.read(req, method);
       const mount = problem === undefined ? this.router.match(reader.host, reader.path) : undefined;
-      exchange = new Exchange(this, res, reader);
+      exchange = new Exchange(this, res, reader, context);
       this.open++;
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.stopping) exchange.turnAway(REFUSALS.stopping);
@@ -94,7 +115,11 @@ export class HttpServer implements ExchangeHost {
     this.gate.forget(exchange);
   }
 
-  finished(_exchange: Exchange): void {
+  release(exchange: Exchange): void {
+    this.gate.release(exchange);
+  }
+
+  finished(): void {
     this.open--;
     if (this.open === 0 && this.idle.length > 0) for (const resolve of this.idle.splice(0)) resolve();
   }
@@ -119,6 +144,51 @@ export class HttpServer implements ExchangeHost {
 
   broken(error: unknown): void {
     this.log('error', 'offloop itself failed in a request; please report this', error);
+  }
+
+  // -------------------------------------------------------------------------------------------------------- channels
+
+  /** Channels that are open now. */
+  get channels(): number {
+    return this.lines.size;
+  }
+
+  channelOpened(line: ServerLine): void {
+    this.lines.set(line.id, line);
+  }
+
+  channelClosed(line: ServerLine): void {
+    this.lines.delete(line.id);
+    // A response ends with its exchange; a WebSocket has outlived it.
+    if (line instanceof WebSocketLine) this.finished();
+  }
+
+  channelOverflow(): void {
+    if (this.options.eventLogger !== undefined) this.event(this.options.eventNames.channelOverflow);
+  }
+
+  subscribe(topic: string, line: StreamLine): void {
+    let lines = this.topics.get(topic);
+    if (lines === undefined) {
+      lines = new Set();
+      this.topics.set(topic, lines);
+    }
+    lines.add(line);
+  }
+
+  unsubscribe(topic: string, line: StreamLine): void {
+    const lines = this.topics.get(topic);
+    if (lines?.delete(line) === true && lines.size === 0) this.topics.delete(topic);
+  }
+
+  publish(topic: string, data: string | Uint8Array, close: boolean, except: string): void {
+    const sender = except === '' ? undefined : this.lines.get(except);
+    const sent = sender instanceof WebSocketLine && sender.publishToOthers(topic, data);
+    if (!sent) this.listener?.publish(topic, data, typeof data !== 'string');
+    const lines = this.topics.get(topic);
+    // A copy: those that are ended by it leave the set.
+    if (lines !== undefined)
+      for (const line of [...lines]) if (line.id !== except) line.published(data, close);
   }
 
   private count(status: number): void {
@@ -154,6 +224,7 @@ export class HttpServer implements ExchangeHost {
   stopListening(): void {
     this.stopping = true;
     this.listener?.stopListening();
+    for (const line of [...this.lines.values()]) line.stop();
   }
 
   /** Resolves when no exchange is open. */
@@ -167,6 +238,7 @@ export class HttpServer implements ExchangeHost {
   /** Cut what is left. */
   close(): void {
     this.router.close();
+    channels.hosts.delete(this);
     this.gate.close();
     this.listener?.close();
   }

@@ -7,6 +7,8 @@ export interface Gated {
   pauseReading(): void;
   /** Safe to call when reading is not paused. */
   resumeReading(): void;
+  /** Keep the engine from cutting a connection that waits for its answer. Returns false when there is nothing to wait for. */
+  stayOpen(): boolean;
   /** The gate's own: in which of its lists this is, and where. */
   gateList?: Watched[] | undefined;
   gateAt?: number;
@@ -26,6 +28,8 @@ const LOOK_SHARE = 20;
 /** Ms after which reading goes on in any case: on systems where nobody can look, and for what looking cannot see. */
 const PAUSE_AT_MOST_BLIND = 250;
 const PAUSE_AT_MOST = 1000;
+/** Ms between reminders that an answer is still pending: the engine cuts a connection 10 s after reading has gone on. */
+const REMIND_EVERY = 4000;
 
 /**
  * Stops reading from connections whose answer is pending. The engine closes a connection when a second request arrives
@@ -49,6 +53,9 @@ export class ReadGate {
   private laterTimer: NodeJS.Timeout | undefined;
   private lookTimer: NodeJS.Timeout | undefined;
   private looking = false;
+  /** Read from again while their answers are pending. */
+  private readonly resumed = new Set<Gated>();
+  private remindTimer: NodeJS.Timeout | undefined;
   private readonly table: HangUpTable;
 
   constructor(table: HangUpTable = new HangUpTable()) {
@@ -76,6 +83,20 @@ export class ReadGate {
     else if (this.paused.delete(exchange)) exchange.resumeReading();
   }
 
+  /** The same, but its answer is still to come, or to go on: its connection is to stay open. */
+  release(exchange: Gated): void {
+    const wasPaused = this.paused.has(exchange);
+    this.forget(exchange);
+    if (!wasPaused) return;
+    this.resumed.add(exchange);
+    this.remindTimer ??= setTimeout(this.remind, REMIND_EVERY).unref();
+  }
+
+  private readonly remind = (): void => {
+    for (const exchange of this.resumed) if (!exchange.stayOpen()) this.resumed.delete(exchange);
+    this.remindTimer = this.resumed.size > 0 ? setTimeout(this.remind, REMIND_EVERY).unref() : undefined;
+  };
+
   private unlist(exchange: Gated, list: Watched[]): void {
     list[exchange.gateAt as number] = undefined;
     exchange.gateList = undefined;
@@ -84,6 +105,8 @@ export class ReadGate {
   close(): void {
     clearTimeout(this.laterTimer);
     clearTimeout(this.lookTimer);
+    clearTimeout(this.remindTimer);
+    this.resumed.clear();
     this.paused.clear();
   }
 
@@ -134,7 +157,7 @@ export class ReadGate {
     // In insertion order, so the longest paused come first.
     for (const [exchange, since] of this.paused) {
       if (someoneHungUp !== true && now - since < atMost) break;
-      this.forget(exchange);
+      this.release(exchange);
     }
     if (this.paused.size === 0) this.looking = false;
     else this.lookIn(Math.max(LOOK_EVERY, (now - began) * LOOK_SHARE));

@@ -91,6 +91,12 @@ export class ResponseWriter {
     return true;
   }
 
+  /** The head of a response whose body comes in chunks. Must run in the engine's own callback or in `cork`. */
+  begin(res: EngineResponse, status: number, head: string, flags: number, close: boolean): void {
+    const whole = this.whole(status, head, flags);
+    res.writeStatus(close ? `${whole}\r\nconnection: close` : whole);
+  }
+
   /** An answer without a body, on a connection that is closed behind it: see {@link writeAhead}. */
   writeBareAhead(
     res: EngineResponse,

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { OffloopError } from '../errors.js';
-import type { EngineRequest, EngineResponse } from './engine.js';
+import type { EngineRequest, EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
 
 /** Bytes of request head the engine takes at most. It reads this once, when it is loaded; `maxLine` needs the room. */
 const MAX_HEAD = 128 * 1024;
@@ -18,12 +18,31 @@ export interface UwsModule {
   us_listen_socket_close(socket: unknown): void;
   us_socket_local_port(socket: unknown): number;
   readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
+  readonly DISABLED: number;
+  readonly SHARED_COMPRESSOR: number;
+  readonly DEDICATED_COMPRESSOR_4KB: number;
   _cfg?: (key: string) => void;
 }
 type Route = (pattern: string, handler: (res: EngineResponse, req: UwsRequest) => void) => UwsApp;
 export type UwsRequest = EngineRequest & { getCaseSensitiveMethod(): string };
+export interface UwsBehavior {
+  readonly compression: number;
+  readonly maxPayloadLength: number;
+  readonly idleTimeout: number;
+  readonly maxBackpressure: number;
+  readonly sendPingsAutomatically: boolean;
+  readonly closeOnBackpressureLimit: boolean;
+  upgrade(res: EngineResponse, req: UwsRequest, context: UpgradeContext): void;
+  open(ws: EngineWebSocket): void;
+  message(ws: EngineWebSocket, data: ArrayBuffer, isBinary: boolean): void;
+  ping(ws: EngineWebSocket, data: ArrayBuffer): void;
+  drain(ws: EngineWebSocket): void;
+  close(ws: EngineWebSocket, code: number, reason: ArrayBuffer): void;
+}
 export interface UwsApp
   extends Record<'any' | 'get' | 'head' | 'post' | 'put' | 'del' | 'patch' | 'options', Route> {
+  ws(pattern: string, behavior: UwsBehavior): UwsApp;
+  publish(topic: string, data: string | Uint8Array, isBinary?: boolean, compress?: boolean): boolean;
   listen(host: string, port: number, options: number, done: (socket: unknown) => void): UwsApp;
   listen_unix(done: (socket: unknown) => void, path: string): UwsApp;
   close(): UwsApp;

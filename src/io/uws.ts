@@ -2,7 +2,7 @@
 import { lstatSync, rmSync, type Stats } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { OffloopError } from '../errors.js';
-import type { Address, Engine, Listener, OnRequest } from './engine.js';
+import type { Address, Engine, Listener, OnRequest, WebSocketSettings } from './engine.js';
 import { loadEngine, type UwsApp, type UwsModule } from './uws-loader.js';
 
 export function createEngine(): Engine {
@@ -10,12 +10,19 @@ export function createEngine(): Engine {
   // Switches off the product header of the engine's own. Older and newer builds have different names for it.
   uws._cfg?.('silent');
   uws._cfg?.('999999990007');
-  return { listen: (address, onRequest) => listen(uws, address, onRequest) };
+  return { listen: (address, onRequest, webSockets) => listen(uws, address, onRequest, webSockets) };
 }
 
-async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): Promise<Listener> {
+async function listen(
+  uws: UwsModule,
+  address: Address,
+  onRequest: OnRequest,
+  webSockets: WebSocketSettings,
+): Promise<Listener> {
   if (address.kind === 'unix') await makeRoom(address.path);
   const app = uws.App();
+  // Before the other routes: requests with a key come here, all others are passed on.
+  routeWebSockets(uws, app, onRequest, webSockets);
   route(app, onRequest);
   const socket = await new Promise<unknown>((resolve) => {
     if (address.kind === 'unix') app.listen_unix(resolve, address.path);
@@ -37,6 +44,8 @@ async function listen(uws: UwsModule, address: Address, onRequest: OnRequest): P
   };
   return {
     port: address.kind === 'unix' ? 0 : uws.us_socket_local_port(socket),
+    publish: (topic, data, isBinary) =>
+      void app.publish(topic, data, isBinary, webSockets.compression !== 'none'),
     stopListening,
     close: () => {
       if (!open) return;
@@ -63,6 +72,34 @@ function route(app: UwsApp, onRequest: OnRequest): void {
     app[name]('/*', (res, req) => onRequest(res, req, method));
   }
   app.any('/*', (res, req) => onRequest(res, req, req.getCaseSensitiveMethod()));
+}
+
+function routeWebSockets(
+  uws: UwsModule,
+  app: UwsApp,
+  onRequest: OnRequest,
+  settings: WebSocketSettings,
+): void {
+  const { maxPayloadLength, idleTimeout, maxBackpressure, compression } = settings;
+  const compressors = {
+    none: uws.DISABLED,
+    shared: uws.SHARED_COMPRESSOR,
+    dedicated: uws.DEDICATED_COMPRESSOR_4KB,
+  };
+  app.ws('/*', {
+    compression: compressors[compression],
+    maxPayloadLength,
+    idleTimeout,
+    maxBackpressure,
+    sendPingsAutomatically: true,
+    closeOnBackpressureLimit: false,
+    upgrade: (res, req, context) => onRequest(res, req, 'GET', context),
+    open: (ws) => ws.getUserData().line.opened(ws),
+    message: (ws, data, isBinary) => ws.getUserData().line.message(data, isBinary),
+    ping: (ws, data) => ws.getUserData().line.ping(data),
+    drain: (ws) => ws.getUserData().line.drain(),
+    close: (ws, code, reason) => ws.getUserData().line.closed(code, reason),
+  });
 }
 
 const where = (address: Address): string =>

@@ -6,7 +6,13 @@
 import { Deadlines } from '../deadlines.js';
 import { OffloopError } from '../errors.js';
 import type { OnAnswer } from '../outbox.js';
-import { type Accepted, type Invocation, STATUS_PENDING, type TimeLimits } from '../protocol.js';
+import {
+  type Accepted,
+  EVENT_TARGET,
+  type Invocation,
+  STATUS_PENDING,
+  type TimeLimits,
+} from '../protocol.js';
 import { type Distribution, Histogram, WINDOW } from './histogram.js';
 import { MountQueue } from './mount-queue.js';
 import { Ticket } from './ticket.js';
@@ -16,6 +22,8 @@ import type { Worker } from './worker.js';
 const LOOK_AT_PENDING = 20;
 /** Ms without a sign of life after which what a worker has not started is given to a free one. */
 const STALLED_AFTER = 2;
+/** Ms for which a worker that did not begin with what it was given is passed over. */
+const SILENT_FOR = 50;
 /** A refusal this many ms after the last one begins a new overload, which is logged again. */
 const OVERLOAD_GAP = 1000;
 /** Microseconds that a mount never seen is expected to take. */
@@ -86,6 +94,7 @@ export class PoolDispatcher {
   private cheapAt = Number.NEGATIVE_INFINITY;
   /** Pending promises in all workers. */
   private pending = 0;
+  private round = 0;
   private pumpScheduled = false;
   /** When this turn's first invocation came. */
   private turnAt = 0;
@@ -131,12 +140,12 @@ export class PoolDispatcher {
       this.turnAway(mount, invocation);
       return null;
     }
-    if (!this.pumpScheduled) {
-      this.pumpScheduled = true;
-      this.turnAt = performance.now();
-      // The check phase comes right behind the sockets of this turn: all they brought travels together.
-      setImmediate(this.endOfTurn);
-    }
+    return this.accept(mount, invocation);
+  }
+
+  private accept(mount: MountQueue, invocation: Invocation): Ticket {
+    // The check phase comes right behind the sockets of this turn: all they brought travels together.
+    this.schedulePump();
     const ticket = new Ticket(mount, invocation, this.turnAt);
     this.accepted++;
     mount.accepted++;
@@ -144,12 +153,38 @@ export class PoolDispatcher {
     return ticket;
   }
 
+  /** Where events of the channels wait that `mount` has opened in `worker`. */
+  eventsOf(mount: MountQueue, worker: Worker): MountQueue {
+    let line = worker.events.get(mount);
+    if (line === undefined) {
+      // None is ever dropped for having waited: a message would be missing, or the end of a channel never told.
+      const limits = { ...mount.limits, queueTimeout: 0 };
+      line = new MountQueue(this, EVENT_TARGET, limits, () => undefined, worker);
+      worker.events.set(mount, line);
+    }
+    return line;
+  }
+
+  /** Accept an event of a channel. They count like requests; only the end of a channel is accepted in any case (`force`). */
+  admitEvent(events: MountQueue, event: Invocation, force: boolean): boolean {
+    if (!force && this.waitingNow + this.given >= this.capacity()) {
+      this.refused++;
+      events.refused++;
+      this.noteOverload();
+      return false;
+    }
+    this.accept(events, event);
+    return true;
+  }
+
   /** Whether one more fits. When the queue is full a mount that has less than the others in it gets a place of theirs. */
   private hasRoom(mount: MountQueue): boolean {
     if (this.waitingNow + this.given < this.capacity()) return true;
     if (this.active.length < 2 && this.active[0] === mount) return false;
     let longest = mount;
-    for (const other of this.active) if (other.queue.size > longest.queue.size) longest = other;
+    // Events keep their places: nobody could be told that one is gone.
+    for (const other of this.active)
+      if (other.pinned === undefined && other.queue.size > longest.queue.size) longest = other;
     const last = longest.queue.last;
     if (last === undefined || longest.queue.size <= mount.queue.size + 1) return false;
     this.dequeue(last);
@@ -263,12 +298,18 @@ export class PoolDispatcher {
    * wait (start-time fair queueing). A mount of slow handlers gets as much time as one of cheap handlers, not as many
    * turns. Slow work is passed over while it has all threads it may have.
    */
-  private next(): MountQueue | undefined {
+  private next(only?: Worker): MountQueue | undefined {
     const { active } = this;
-    if (active.length === 1 && this.slowGiven === 0) return active[0];
+    const first = active[0];
+    const anything = only === undefined || only.state === 'ready';
+    if (active.length === 1 && this.slowGiven === 0 && first?.pinned === undefined && anything) return first;
     let best: MountQueue | undefined;
-    for (const mount of active)
-      if ((best === undefined || mount.virtual < best.virtual) && this.mayRun(mount)) best = mount;
+    for (const mount of active) {
+      if (mount.blockedIn === this.round || (best !== undefined && mount.virtual >= best.virtual)) continue;
+      // Events wait for one worker and none else; one that is on its way out gets nothing but those.
+      if (only !== undefined && mount.pinned !== only && (mount.pinned !== undefined || !anything)) continue;
+      if (this.mayRun(mount)) best = mount;
+    }
     return best;
   }
 
@@ -298,8 +339,19 @@ export class PoolDispatcher {
   pump(): void {
     if (this.waitingNow > 0) {
       const now = performance.now();
+      this.round++;
       for (let mount = this.next(); mount !== undefined; mount = this.next()) {
-        const worker = this.pick(mount, now);
+        const { pinned } = mount;
+        const worker =
+          pinned === undefined
+            ? this.pick(mount, now)
+            : this.canTake(pinned, mount, now)
+              ? pinned
+              : undefined;
+        if (worker === undefined && pinned !== undefined) {
+          mount.blockedIn = this.round;
+          continue;
+        }
         if (worker === undefined) {
           // Threads first: grow while work waits that no thread on its way up will take.
           for (let n = this.threads.starting; n < this.waitingNow; n++) {
@@ -307,7 +359,10 @@ export class PoolDispatcher {
             this.threads.grow();
             if (this.threads.starting === before) break;
           }
-          break;
+          // What can run anywhere has to wait; events of a worker with room need not.
+          if (this.active.every((other) => other.pinned === undefined)) break;
+          for (const other of this.active) if (other.pinned === undefined) other.blockedIn = this.round;
+          continue;
         }
         this.fill(worker, now);
       }
@@ -321,24 +376,17 @@ export class PoolDispatcher {
    * its budget, before a second one is woken. Work over the budget only goes to a worker with nothing else to do.
    */
   private pick(mount: MountQueue, now: number): Worker | undefined {
-    const cost = this.expected(mount);
     const spread = mount.times.isAsync;
     let best: Worker | undefined;
     let silent: Worker | undefined;
     let bestLoad = 0;
     for (const worker of this.threads.ready) {
-      // Any of those given may turn out to be async, so they count in full.
-      if (worker.pending + worker.given >= this.limits.concurrency) continue;
-      if (
-        worker.given > 0 &&
-        (worker.cost + cost > this.limits.batchMicros || now - worker.progressAt > STALLED_AFTER)
-      )
-        continue;
-      if (worker.silent) {
+      if (!this.canTake(worker, mount, now)) continue;
+      if (worker.silentUntil > now) {
         silent = worker;
         continue;
       }
-      const load = spread ? worker.pending + worker.given : worker.pending;
+      const load = (spread ? worker.pending + worker.given : worker.pending) + worker.channels;
       if (
         best === undefined ||
         load < bestLoad ||
@@ -351,6 +399,16 @@ export class PoolDispatcher {
     return best ?? silent;
   }
 
+  private canTake(worker: Worker, mount: MountQueue, now: number): boolean {
+    // Any of those given may turn out to be async, so they count in full.
+    if (worker.pending + worker.given >= this.limits.concurrency) return false;
+    if (worker.given === 0) return true;
+    return (
+      worker.cost + this.expected(mount) <= this.limits.batchMicros &&
+      now - worker.progressAt <= STALLED_AFTER
+    );
+  }
+
   /**
    * Give `worker` a batch: one invocation in any case, more while they fit its budget; of a mount that is async, its
    * share.
@@ -360,7 +418,7 @@ export class PoolDispatcher {
     let cost = worker.cost;
     let room = this.limits.concurrency - worker.pending - worker.given;
     const share = Math.ceil(this.waitingNow / this.threads.ready.length);
-    for (let mount = this.next(); mount !== undefined; mount = this.next()) {
+    for (let mount = this.next(worker); mount !== undefined; mount = this.next(worker)) {
       const expected = this.expected(mount);
       if (share < room && mount.times.isAsync) room = share;
       if (batch.length > 0 && (cost + expected > this.limits.batchMicros || batch.length >= room)) break;
@@ -404,8 +462,8 @@ export class PoolDispatcher {
     for (const worker of [...this.threads.all]) {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
-      if (worker.begun ? worker.given > 1 : worker.given > 0 && this.somebodyFree(worker)) {
-        worker.silent = !worker.begun;
+      if (worker.begun ? worker.given > 1 : worker.hasMovable && this.somebodyFree(worker, now)) {
+        if (!worker.begun) worker.silentUntil = now + SILENT_FOR;
         this.requeue(worker);
       }
       if (worker.pending >= this.limits.concurrency && worker.abandoned) this.threads.clogged(worker);
@@ -415,10 +473,13 @@ export class PoolDispatcher {
   }
 
   /** Whether another worker would begin at once. */
-  private somebodyFree(but: Worker): boolean {
+  private somebodyFree(but: Worker, now: number): boolean {
     return this.threads.ready.some(
       (worker) =>
-        worker !== but && worker.given === 0 && !worker.silent && worker.pending < this.limits.concurrency,
+        worker !== but &&
+        worker.given === 0 &&
+        worker.silentUntil <= now &&
+        worker.pending < this.limits.concurrency,
     );
   }
 
@@ -476,7 +537,7 @@ export class PoolDispatcher {
    * timer for example, and there is no other: then whoever waits for it is as late as if it had begun.
    */
   private canMove(worker: Worker): boolean {
-    return worker.begun || this.somebodyFree(worker);
+    return worker.begun || this.somebodyFree(worker, performance.now());
   }
 
   /** The handler has had its time: answer for it, fire its signal, and see whether the worker's loop still turns. */
@@ -548,6 +609,17 @@ export class PoolDispatcher {
     if (!ticket.cancelled) ticket.invocation.answer(status, head, payload, flags);
   };
 
+  /** The handler of an invocation has returned, and answers through a channel. */
+  taken(worker: Worker, seq: number, micros: number): void {
+    const ticket = worker.find(seq);
+    if (ticket !== undefined) this.finish(worker, ticket, micros);
+    this.heard(worker);
+  }
+
+  becameIdle(worker: Worker): void {
+    this.threads.idle(worker);
+  }
+
   /** An answer that came over the lane by itself. */
   answered(worker: Worker, ...answer: Parameters<OnAnswer>): void {
     const before = this.collecting;
@@ -597,7 +669,7 @@ export class PoolDispatcher {
   }
 
   private heard(worker: Worker): void {
-    worker.silent = false;
+    worker.silentUntil = 0;
     worker.progressAt = performance.now();
     if (this.waitingNow > 0) this.schedulePump();
     if (worker.idle) this.threads.idle(worker);
@@ -629,6 +701,14 @@ export class PoolDispatcher {
     this.collect(worker);
     this.requeue(worker);
     this.failStarted(worker, error);
+    for (const events of worker.events.values()) {
+      for (let ticket = events.queue.first; ticket !== undefined; ticket = events.queue.first) {
+        this.dequeue(ticket);
+        this.over(ticket);
+      }
+    }
+    for (const line of [...worker.lines]) line.abandon();
+    this.checkDrained();
     this.pump();
   }
 

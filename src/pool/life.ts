@@ -23,7 +23,7 @@ export interface Life {
   /** Modules it was told to load after its start, by target. */
   readonly loads: Map<number, Deferred>;
   /** Whether somebody waits for `ready` and reports a failure. */
-  readonly awaited: boolean;
+  awaited: boolean;
   /** It takes no work until it is promoted: it stands by for another that is about to go. */
   standby: boolean;
   /** The one that stands by for it. */
@@ -34,6 +34,8 @@ export interface Life {
   lastUtilization: EventLoopUtilization | undefined;
   /** Ms it may live. */
   lifetime: number | undefined;
+  /** Starts in a row that had failed when it could take work. */
+  failedBefore: number;
   /** When it may next be tried to replace it. */
   replaceableAt: number;
   /** Looks whether anybody still waits for what it has. */

@@ -3,6 +3,7 @@ import type { PoolDispatcher } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { ServiceTimes } from './service-times.js';
 import { TicketQueue } from './ticket.js';
+import type { Worker } from './worker.js';
 
 /** Numbers of one mount. Counters count since it was mounted. */
 export interface MountStats {
@@ -28,6 +29,8 @@ export class MountQueue implements Dispatcher {
   readonly runTime = new Histogram();
   /** Microseconds of thread this mount has had, as the dispatcher keeps books to be fair: see `PoolDispatcher.next`. */
   virtual = 0;
+  /** The round of giving in which its worker could not take any more. */
+  blockedIn = -1;
   accepted = 0;
   refused = 0;
   timedOutInQueue = 0;
@@ -39,6 +42,8 @@ export class MountQueue implements Dispatcher {
     readonly target: number,
     readonly limits: TimeLimits,
     private readonly onClose: () => void,
+    /** The only worker that can run what waits here: events of its channels. */
+    readonly pinned?: Worker,
   ) {}
 
   get stats(): MountStats {

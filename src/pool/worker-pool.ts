@@ -10,10 +10,12 @@ import {
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { requestLine } from '../batch.js';
+import { channels } from '../channel-registry.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
-import type { Command, TimeLimits, WorkerStart } from '../protocol.js';
+import { type Command, EVENT_TARGET, type TimeLimits, type WorkerStart } from '../protocol.js';
+import { carryOut } from './channels.js';
 import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
@@ -40,6 +42,8 @@ const STACK_TIMEOUT = 500;
 const LOST_AFTER = 5_000;
 /** Ms until it is tried again to recycle a worker whose replacement could not start. */
 const RECYCLE_AGAIN = 1_000;
+/** Ms that channels may stay open in a worker that drains; then WebSockets are closed with 1012. */
+const CHANNELS_GO_AFTER = 30_000;
 /** Ms between looks at the age and the heap of workers. */
 const WEAR_EVERY = 1_000;
 /** By how much the limits of `recycleAfter` differ from worker to worker, up and down. */
@@ -57,6 +61,8 @@ export interface WorkerStats {
   running: number;
   /** Promises of async handlers that have not settled. */
   pending: number;
+  /** Channels that live in it. */
+  channels: number;
   /** Answers it has given. */
   served: number;
   /** Bytes of JavaScript heap in use, about a second ago. */
@@ -279,6 +285,7 @@ export class WorkerPool implements AsyncDisposable {
       age: Math.round(performance.now() - life.bornAt),
       running: worker.given,
       pending: worker.pending,
+      channels: worker.channels,
       served: worker.served,
       heapUsed: worker.heapUsed,
       // Reading twice within no time divides nothing by nothing.
@@ -413,6 +420,7 @@ export class WorkerPool implements AsyncDisposable {
       tid: undefined,
       lastUtilization: undefined,
       lifetime: undefined,
+      failedBefore: 0,
       replaceableAt: 0,
       drainTimer: undefined,
       wasReady: false,
@@ -435,6 +443,7 @@ export class WorkerPool implements AsyncDisposable {
       address: worker.address,
       outbox: worker.outboxMemory,
       name: worker.name,
+      channelPrefix: channels.newPrefix(),
       modules: this.wanted().map(({ target, url }) => ({ target, url })),
     };
     this.runLife(life, start, port2).then(
@@ -450,9 +459,14 @@ export class WorkerPool implements AsyncDisposable {
     const before = new Set(this.piscina.threads);
     const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
     life.tid = tid;
-    life.thread = this.piscina.threads.find((thread) => !before.has(thread));
+    const made = this.piscina.threads.find((thread) => !before.has(thread));
+    life.thread = made;
     // Of a thread that ends before it has taken its task, Piscina says nothing.
-    life.thread?.once('exit', () => setImmediate(() => this.endWith(life, undefined)));
+    made?.once('exit', () =>
+      setImmediate(() => {
+        if (life.worker.state === 'starting' && life.thread === made) this.endWith(life, undefined);
+      }),
+    );
     await result;
   }
 
@@ -463,6 +477,9 @@ export class WorkerPool implements AsyncDisposable {
       return;
     }
     switch (command.kind) {
+      case 'channels':
+        carryOut(command.ops, worker, this.dispatcher, channels);
+        return;
       case 'answer': {
         const { seq, status, head, payload, flags, micros } = command;
         this.dispatcher.answered(worker, seq, status, head, payload, flags, micros);
@@ -502,6 +519,8 @@ export class WorkerPool implements AsyncDisposable {
     const { worker } = life;
     clearTimeout(life.startTimer);
     worker.threadId = threadId;
+    // Piscina gives a thread whose first task was withdrawn to the next one.
+    life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId) ?? life.thread;
     if (worker.state !== 'starting') return;
     life.wasReady = true;
     worker.state = 'standby';
@@ -516,6 +535,10 @@ export class WorkerPool implements AsyncDisposable {
     worker.idleSince = performance.now();
     worker.wornAfter = Math.max(1, Math.round(jittered(this.options.recycleAfter.requests)));
     this.startFailure = undefined;
+    // One that dies before it has done anything has not ended the row.
+    life.failedBefore = this.failedStarts;
+    this.failedStarts = 0;
+    this.notBefore = 0;
     this.dispatcher.outage = undefined;
     this.ready.push(worker);
     this.dispatcher.pump();
@@ -525,6 +548,8 @@ export class WorkerPool implements AsyncDisposable {
   /** It need not stand by any longer. */
   private promote(life: Life): void {
     life.standby = false;
+    // From here on nobody but the log hears of it if it cannot start.
+    if (life.worker.state === 'starting') life.awaited = false;
     if (life.worker.state === 'standby') this.enter(life);
   }
 
@@ -630,7 +655,7 @@ export class WorkerPool implements AsyncDisposable {
       this.notBefore = 0;
       return;
     }
-    this.failedStarts++;
+    this.failedStarts = Math.max(this.failedStarts, life.failedBefore) + 1;
     const wait = Math.min(BACKOFF_TO, BACKOFF_FROM * 2 ** (this.failedStarts - 1));
     this.notBefore = performance.now() + wait;
     // The first load of a module reports its failure by rejecting; afterwards the log is the only witness.
@@ -713,8 +738,11 @@ export class WorkerPool implements AsyncDisposable {
       return;
     }
     // What nobody waits for any more, because it had its 504 or its client is gone, may take this long and no longer.
+    const since = performance.now();
     life.drainTimer = setInterval(() => {
       if (worker.abandoned) this.retire(life);
+      else if (performance.now() - since > CHANNELS_GO_AFTER)
+        for (const line of [...worker.lines]) line.abandon();
     }, POISONED_GRACE);
     life.drainTimer.unref();
   }
@@ -766,7 +794,10 @@ export class WorkerPool implements AsyncDisposable {
     if (life.leaving) return;
     life.leaving = true;
     const elapsed = Math.round(performance.now() - ticket.givenAt);
-    const request = requestLine(ticket.invocation.head);
+    const { head } = ticket.invocation;
+    // What a message says is nobody's business.
+    const isEvent = ticket.mount.target === EVENT_TARGET;
+    const request = isEvent ? `a callback of channel ${head.split('\n', 1)[0]}` : requestLine(head);
     this.killed++;
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);

@@ -7,9 +7,11 @@ import {
   BOARD_CLAIM,
   BOARD_HEAP,
   BOARD_LENGTH,
+  type ChannelLine,
   type Notice,
 } from '../protocol.js';
 import { Histogram } from './histogram.js';
+import type { MountQueue } from './mount-queue.js';
 import type { Ticket } from './ticket.js';
 
 /**
@@ -35,10 +37,15 @@ export class Worker {
   cost = 0;
   /** When it was last heard of, or got its first work after none; on the performance.now() clock. */
   progressAt = 0;
-  /** It did not begin with what it was given last: only if there is nobody else it gets more. */
-  silent = false;
+  /** It did not begin with what it was given last: until then it gets more only if there is nobody else. */
+  silentUntil = 0;
   /** Since when it has had nothing to do. */
   idleSince = 0;
+  /** Channels that live in it. */
+  channels = 0;
+  readonly lines = new Set<ChannelLine>();
+  /** Where the events of its channels wait, by the mount that opened them. */
+  readonly events = new Map<MountQueue, MountQueue>();
   served = 0;
   /** How many it may serve until it is replaced. */
   wornAfter = Number.POSITIVE_INFINITY;
@@ -63,7 +70,12 @@ export class Worker {
   }
 
   get idle(): boolean {
-    return this.given + this.pending === 0;
+    return this.given + this.pending + this.channels === 0 && !this.hasEvents();
+  }
+
+  private hasEvents(): boolean {
+    for (const line of this.events.values()) if (line.queue.size > 0) return true;
+    return false;
   }
 
   /** Bytes of JavaScript heap in use when it last said so. */
@@ -177,9 +189,17 @@ export class Worker {
     }
   }
 
+  /** Whether it has been given anything that another worker could run as well. */
+  get hasMovable(): boolean {
+    return (
+      this.given > 0 &&
+      this.outstanding().some(({ state, mount }) => state === 'given' && mount.pinned === undefined)
+    );
+  }
+
   /** Whether all it has left is promises that nobody waits for any more. */
   get abandoned(): boolean {
-    return this.given === 0 && this.outstanding().every((ticket) => ticket.cancelled);
+    return this.given + this.channels === 0 && this.outstanding().every((ticket) => ticket.cancelled);
   }
 
   /** Everything still out, in the order it was given. */

@@ -111,6 +111,26 @@ export class RawClient {
     return { status, reason, lines, headText, body, header: (name) => all(name)[0], all };
   }
 
+  /** The next head, for bodies that come in chunks; what follows stays in {@link rest}. */
+  async head(ms = 8000): Promise<string> {
+    const end = await within(
+      this.waitFor((buffer) => {
+        const at = buffer.indexOf('\r\n\r\n');
+        return at === -1 ? undefined : at;
+      }),
+      'a response',
+      ms,
+    );
+    const text = this.buffer.subarray(0, end).toString('latin1');
+    this.buffer = this.buffer.subarray(end + 4);
+    return text;
+  }
+
+  /** Take so many bytes off what has come. */
+  skip(length: number): void {
+    this.buffer = this.gather().subarray(length);
+  }
+
   private async waitFor<T>(look: (buffer: Buffer) => T | undefined): Promise<T> {
     for (;;) {
       const found = look(this.gather());

@@ -39,6 +39,9 @@ export class FakeInvocation implements Invocation {
   fail(error: unknown): void {
     this.failures.push(error);
   }
+  openChannel(): null {
+    return null;
+  }
   refuse(reason: RefusalReason, detail: RefusalDetail): void {
     this.refusals.push({ reason, ...detail });
   }
