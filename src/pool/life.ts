@@ -47,6 +47,8 @@ export interface Life {
   worn: boolean;
   /** It is to finish what it has and go. */
   draining: boolean;
+  /** It was not needed after all. */
+  dismissed: boolean;
   /** It has been told to go, or is being ended. */
   leaving: boolean;
   /** Why it could not become ready, or why it must go. */

@@ -20,7 +20,7 @@ import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
 import type { MountQueue } from './mount-queue.js';
-import { startThread, stepAside } from './priority.js';
+import { startThread, stepAside, type Tid } from './priority.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
@@ -145,6 +145,8 @@ export class WorkerPool implements AsyncDisposable {
   private readonly lives = new Map<Worker, Life>();
   private readonly ready: Worker[] = [];
   private readonly leaving = new Set<Worker>();
+  /** The kernel's numbers of the threads. */
+  private readonly tids = new WeakMap<NodeWorker, Tid>();
   private modules: Module[] = [];
   private readonly loading = new Map<string, Promise<number>>();
   private nextTarget = 0;
@@ -428,6 +430,7 @@ export class WorkerPool implements AsyncDisposable {
       worn: false,
       draining: false,
       leaving: false,
+      dismissed: false,
       failure: undefined,
       startTimer: setTimeout(() => {
         const message = `${worker.name} was not ready after ${START_TIMEOUT} ms: a handler module or its onWorkerStart never finished`;
@@ -458,15 +461,13 @@ export class WorkerPool implements AsyncDisposable {
     const { signal } = life.kill;
     const before = new Set(this.piscina.threads);
     const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
-    life.tid = tid;
+    // Not necessarily the one that will take the task: one that was made for a life since withdrawn may be quicker.
     const made = this.piscina.threads.find((thread) => !before.has(thread));
-    life.thread = made;
-    // Of a thread that ends before it has taken its task, Piscina says nothing.
-    made?.once('exit', () =>
-      setImmediate(() => {
-        if (life.worker.state === 'starting' && life.thread === made) this.endWith(life, undefined);
-      }),
-    );
+    if (made !== undefined) {
+      this.tids.set(made, tid);
+      // Of a thread that ends before it has taken its task, Piscina says nothing.
+      made.once('exit', () => setImmediate(() => this.diedUnborn(undefined)));
+    }
     await result;
   }
 
@@ -519,9 +520,9 @@ export class WorkerPool implements AsyncDisposable {
     const { worker } = life;
     clearTimeout(life.startTimer);
     worker.threadId = threadId;
-    // Piscina gives a thread whose first task was withdrawn to the next one.
-    life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId) ?? life.thread;
-    if (worker.state !== 'starting') return;
+    life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId);
+    if (life.thread !== undefined) life.tid = this.tids.get(life.thread);
+    if (worker.state !== 'starting' || life.leaving) return;
     life.wasReady = true;
     worker.state = 'standby';
     if (!life.standby) this.enter(life);
@@ -614,7 +615,7 @@ export class WorkerPool implements AsyncDisposable {
     if (life.replacement !== undefined) this.promote(life.replacement);
     const cause = life.failure ?? error;
     if (this.closing === undefined) {
-      if (life.wasReady && !wasRetiring) {
+      if (life.wasReady && !wasRetiring && !life.dismissed) {
         this.crashed++;
         this.error(`${worker.name} died and is replaced`, cause);
       }
@@ -648,8 +649,8 @@ export class WorkerPool implements AsyncDisposable {
    * to do. One that died of its work is replaced at once, and work done is proof that the code lives.
    */
   private noteEnd(life: Life, cause: unknown): void {
-    // Whoever keeps it standing by hears of it.
-    if (life.standby) return;
+    // Whoever keeps it standing by hears of it, and whoever sent it away knows.
+    if (life.standby || life.dismissed) return;
     if (life.worker.used || (life.wasReady && cause === undefined)) {
       this.failedStarts = 0;
       this.notBefore = 0;
@@ -666,16 +667,20 @@ export class WorkerPool implements AsyncDisposable {
       this.dispatcher.giveUp(cause, this.notBefore);
   }
 
-  /** Piscina lost a thread that had no task yet: whichever life still waits for a thread will not get that one. */
+  /**
+   * A thread has ended that may have had no task yet. If there are now fewer threads than lives that wait for one, one of
+   * those waits in vain.
+   */
   private diedUnborn(error: unknown): void {
     if (this.closing !== undefined) return;
-    for (const life of this.lives.values()) {
-      if (life.worker.state === 'starting' && life.failure === undefined) {
-        this.endWith(life, error);
-        return;
-      }
-    }
-    this.warn('a thread that was not in use died', error);
+    const taken = new Set([...this.lives.values()].map((life) => life.thread));
+    const free = this.piscina.threads.filter((thread) => thread.threadId !== -1 && !taken.has(thread)).length;
+    const waiting = [...this.lives.values()].filter(
+      ({ worker, leaving }) => worker.state === 'starting' && !leaving,
+    );
+    const first = waiting[0];
+    if (first !== undefined && waiting.length > free) this.endWith(first, error);
+    else if (error !== undefined) this.warn('a thread that was not in use died', error);
   }
 
   /** An exception nobody caught: replace the worker, and let what else is pending in it finish if it can. */
@@ -723,6 +728,7 @@ export class WorkerPool implements AsyncDisposable {
 
   /** One that stood by is not needed after all. */
   private dismiss(life: Life): void {
+    life.dismissed = true;
     if (life.worker.state === 'standby') this.retire(life);
     else this.end(life);
   }
