@@ -437,7 +437,12 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
     options.onHandshakeError?.(made, problem.text);
     const { status, text, headers } = problem;
     if (made.isOpen)
-      made.send({ status, headers: { ...headers, 'content-type': 'text/plain; charset=utf-8' }, body: text });
+      made.send({
+        status,
+        // What its client does with the connection now is anybody's guess.
+        headers: { ...headers, 'content-type': 'text/plain; charset=utf-8', connection: 'close' },
+        body: text,
+      });
   }
   return made;
 }
