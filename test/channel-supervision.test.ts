@@ -172,9 +172,18 @@ describe('a worker above nMin', () => {
   it('does not retire as idle as long as it has a channel', async () => {
     const test = await serve(SCRIPT, { nMin: 1, nMax: 3, threadIdleTimeout: 20 });
     const free = gate();
-    const busy = [1, 2, 3].map(() => Client.open(test.port, { before: [['block', free.path]] }));
-    await until(() => poolOf(test.server).workers.length === 3, 'three workers run');
-    await until(() => poolOf(test.server).running === 3, 'all are busy');
+    const file = log();
+    const busy = [1, 2, 3].map(() =>
+      Client.open(test.port, {
+        log: file.path,
+        before: [
+          ['log', 'begun'],
+          ['block', free.path],
+        ],
+      }),
+    );
+    // Each keeps a thread to itself.
+    await until(() => file.lines().length === 3, 'three workers are busy');
     free.open();
     const clients = await Promise.all(busy);
     const threads = await Promise.all(clients.map(thread));
@@ -184,6 +193,7 @@ describe('a worker above nMin', () => {
       await ask(`${test.url}/plain`);
     }
     expect(poolOf(test.server).workers).toHaveLength(3);
+    expect(file.lines()).toHaveLength(3);
     for (const client of clients) client.ws.close();
     await until(() => poolOf(test.server).workers.length === 1, 'the others retire when it is closed');
   });

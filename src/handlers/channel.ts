@@ -247,7 +247,7 @@ export class HandlerChannel implements Channel {
     // Inline, word of the end comes before this returns.
     this.isOpen = false;
     this.opener.op(OP.answer, this.id, status + 1024 * flags, head, payload);
-    this.end('server-close', 0, '');
+    void this.end('server-close', 0, '');
   }
 
   /** Read a body that is not there yet. */
@@ -277,7 +277,7 @@ export class HandlerChannel implements Channel {
     if (!this.isOpen) return;
     this.isOpen = false;
     this.opener.op(OP.close, this.id, CUT, '', null);
-    this.end('server-close', 0, '');
+    void this.end('server-close', 0, '');
   }
 
   close(code = 1000, reason = ''): boolean {
@@ -294,7 +294,7 @@ export class HandlerChannel implements Channel {
     }
     this.isOpen = false;
     this.opener.op(OP.close, this.id, code, reason, null);
-    this.end('server-close', this.isWebSocket ? code : 0, this.isWebSocket ? reason : '');
+    void this.end('server-close', this.isWebSocket ? code : 0, this.isWebSocket ? reason : '');
     return true;
   }
 
@@ -339,7 +339,7 @@ export class HandlerChannel implements Channel {
     this.waiters = undefined;
     for (const waiter of waiting) {
       if (waiter.position <= total) waiter.resolve(true);
-      else this.sentOut(waiter.position).then(waiter.resolve);
+      else void this.sentOut(waiter.position).then(waiter.resolve);
     }
   }
 
@@ -437,7 +437,12 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
     options.onHandshakeError?.(made, problem.text);
     const { status, text, headers } = problem;
     if (made.isOpen)
-      made.send({ status, headers: { ...headers, 'content-type': 'text/plain; charset=utf-8' }, body: text });
+      made.send({
+        status,
+        // What its client does with the connection now is anybody's guess.
+        headers: { ...headers, 'content-type': 'text/plain; charset=utf-8', connection: 'close' },
+        body: text,
+      });
   }
   return made;
 }

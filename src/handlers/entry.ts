@@ -202,8 +202,11 @@ class WorkerThread implements ChannelOpener {
     while (batch.at < records.length) {
       const { at, seq } = batch;
       const next = (seq + 1) | 0;
-      // Not ours any more: it was taken back, and all behind it were with it.
-      if (Atomics.compareExchange(this.board, BOARD_CLAIM, seq, next) !== seq) break;
+      // Not ours any more: it was taken back, and all behind it were with it. From silence: say that it is over.
+      if (Atomics.compareExchange(this.board, BOARD_CLAIM, seq, next) !== seq) {
+        this.news = true;
+        break;
+      }
       batch.at = at + 1;
       batch.seq = next;
       const record = records[at] as string;
