@@ -474,7 +474,7 @@ export class WorkerPool implements AsyncDisposable {
   private receive(life: Life, command: Command): void {
     const { worker } = life;
     if (command === 'look') {
-      worker.silent = false;
+      worker.silentUntil = 0;
       this.dispatcher.collect(worker);
       return;
     }
