@@ -22,6 +22,8 @@ import type { Worker } from './worker.js';
 const LOOK_AT_PENDING = 20;
 /** Ms without a sign of life after which what a worker has not started is given to a free one. */
 const STALLED_AFTER = 2;
+/** The same for a worker that has not begun with anything. */
+const ASLEEP_AFTER = 10;
 /** Ms for which a worker that did not begin with what it was given is passed over. */
 const SILENT_FOR = 50;
 /** A refusal this many ms after the last one begins a new overload, which is logged again. */
@@ -462,8 +464,14 @@ export class PoolDispatcher {
     for (const worker of [...this.threads.all]) {
       if (worker.idle || now - worker.progressAt <= STALLED_AFTER) continue;
       this.collect(worker);
-      if (worker.begun ? worker.given > 1 : worker.hasMovable && this.somebodyFree(worker, now)) {
-        if (!worker.begun) worker.silentUntil = now + SILENT_FOR;
+      // To wake up may take a thread longer than to run what it was given, when every core is busy.
+      const begun = worker.begun;
+      if (
+        begun
+          ? worker.given > 1
+          : now - worker.progressAt > ASLEEP_AFTER && worker.hasMovable && this.somebodyFree(worker, now)
+      ) {
+        if (!begun) worker.silentUntil = now + SILENT_FOR;
         this.requeue(worker);
       }
       if (worker.pending >= this.limits.concurrency && worker.abandoned) this.threads.clogged(worker);
