@@ -723,7 +723,11 @@ export class PoolDispatcher {
   /** No worker can start, so nobody shall wait for one. `retryAt`: when the next one is tried. */
   giveUp(cause: unknown, retryAt: number): void {
     this.outage = { cause, retryAt };
-    this.emptyQueue((ticket) => this.turnAway(ticket.mount, ticket.invocation));
+    // Events have a worker, or they would not be there.
+    this.emptyQueue(
+      (ticket) => this.turnAway(ticket.mount, ticket.invocation),
+      (mount) => mount.pinned === undefined,
+    );
   }
 
   // ----------------------------------------------------------------------------------------------------- the end
@@ -743,15 +747,19 @@ export class PoolDispatcher {
 
   /** Fail everything that still waits. */
   failQueued(error: unknown): void {
-    this.emptyQueue((ticket) => ticket.invocation.fail(error));
+    this.emptyQueue(
+      (ticket) => ticket.invocation.fail(error),
+      () => true,
+    );
   }
 
-  private emptyQueue(tell: (ticket: Ticket) => void): void {
-    for (let mount = this.active[0]; mount !== undefined; mount = this.active[0]) {
-      const ticket = mount.queue.first as Ticket;
-      this.dequeue(ticket);
-      this.over(ticket);
-      tell(ticket);
+  private emptyQueue(tell: (ticket: Ticket) => void, which: (mount: MountQueue) => boolean): void {
+    for (const mount of this.active.filter(which)) {
+      for (let ticket = mount.queue.first; ticket !== undefined; ticket = mount.queue.first) {
+        this.dequeue(ticket);
+        this.over(ticket);
+        tell(ticket);
+      }
     }
     this.checkDrained();
   }
