@@ -1,26 +1,9 @@
-import { request as httpRequest } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { ask, gate, log, poolOf, untilQueued, WORK } from './support/pool-client.js';
+import { ask, gate, leavable, log, poolOf, untilQueued, WORK } from './support/pool-client.js';
 import { fixture, serve, until } from './support/server.js';
 
 const CANCEL = fixture('pool/cancel.mjs');
 const one = { nMin: 1, nMax: 1 };
-
-/** A request whose client can leave. */
-function leavable(url: string, query: Record<string, string | number>): { leave: () => Promise<void> } {
-  const params = new URLSearchParams(
-    Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]),
-  );
-  const request = httpRequest(`${url}?${params}`, { agent: false });
-  request.on('error', () => undefined);
-  request.end();
-  const closed = new Promise<void>((resolve) => request.once('close', () => resolve()));
-  const leave = (): Promise<void> => {
-    request.destroy();
-    return closed;
-  };
-  return { leave };
-}
 
 describe('a client that leaves', () => {
   it('while its request waits is never served', async () => {

@@ -37,11 +37,12 @@ export function ready(port, stop) {
  * @param {Record<string, (about: any) => unknown>} answers
  */
 export function answerDriver(answers) {
-  process.on('message', async ({ id, question, about }) => {
+  const answer = async ({ id, question, about }) => {
     try {
       process.send({ id, value: await answers[question](about) });
     } catch (error) {
       process.send({ id, error: String(error?.stack ?? error) });
     }
-  });
+  };
+  process.on('message', (asked) => void answer(asked));
 }

@@ -7,7 +7,7 @@ import { type Accept, type Answer, type ChannelStatus, CUT, OP, type OpField } f
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
-import { encode, encodeHead, wellFormed } from './respond.js';
+import { asBytes, encode, encodeHead, wellFormed } from './respond.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
 /** Why a channel ended: the close code of a WebSocket, 1005 without one, 1006 when the connection broke; 0 for HTTP. */
@@ -195,15 +195,19 @@ export class HandlerChannel implements Channel {
     return true;
   }
 
-  private message(data: Body | HttpResponse, accepted: boolean): boolean {
-    const body = isResponse(data) ? (data.body ?? null) : data;
-    if (body === null) return true;
+  private putBody(body: NonNullable<Body>, accepted: boolean): boolean {
     if (typeof body === 'string') return this.put(wellFormed(body), accepted);
     const bytes = asBytes(body);
     if (bytes !== undefined) return this.put(bytes, accepted);
     if (!accepted && !this.admit(1)) return false;
     this.read(body);
     return true;
+  }
+
+  private message(data: Body | HttpResponse, accepted: boolean): boolean {
+    const body = isResponse(data) ? (data.body ?? null) : data;
+    if (body === null) return true;
+    return this.putBody(body, accepted);
   }
 
   private respond(data: Body | HttpResponse, close: boolean, accepted: boolean): boolean {
@@ -229,12 +233,7 @@ export class HandlerChannel implements Channel {
     }
     const body = response.body ?? null;
     if (body === null || body === '') return true;
-    if (typeof body === 'string') return this.put(wellFormed(body), accepted);
-    const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(bytes, accepted);
-    if (!accepted && !this.admit(1)) return false;
-    this.read(body);
-    return true;
+    return this.putBody(body, accepted);
   }
 
   /** A whole response, which ends the channel. */
@@ -467,11 +466,10 @@ export function publish(
     except?: Channel;
   } = {},
 ): void {
-  checkTopic(topic);
   if (typeof data !== 'string' && !(data instanceof Uint8Array))
     throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', 'publish sends a string or bytes');
-  const text = typeof data === 'string' ? wellFormed(data) : data;
-  wire().op(OP.publish, options.except?.id ?? '', checkTopic(topic), text, options.close ?? false);
+  const payload = typeof data === 'string' ? wellFormed(data) : (asBytes(data) as Uint8Array);
+  wire().op(OP.publish, options.except?.id ?? '', checkTopic(topic), payload, options.close ?? false);
 }
 
 /** A handle for a channel of any thread: it can send and close. `isOpen` is a guess: true until it was closed here. */
@@ -543,13 +541,8 @@ function isResponse(data: Body | HttpResponse): data is HttpResponse {
 function sizeOf(data: Body | HttpResponse): number {
   const body = isResponse(data) ? (data.body ?? null) : data;
   if (body === null) return 0;
-  return typeof body === 'string' ? Buffer.byteLength(body) : (asBytes(body)?.byteLength ?? 1);
-}
-
-function asBytes(body: unknown): Uint8Array | undefined {
-  if (body instanceof Uint8Array) return body;
-  if (body instanceof ArrayBuffer) return new Uint8Array(body);
-  return undefined;
+  if (typeof body === 'string') return Buffer.byteLength(body);
+  return body instanceof ArrayBuffer || ArrayBuffer.isView(body) ? body.byteLength : 1;
 }
 
 function checkTopic(topic: string): string {

@@ -243,7 +243,7 @@ function payloadFor(
 type WellFormable = string & { toWellFormed(): string };
 
 /** Bytes in a buffer of their own. A view on part of a larger buffer would drag the whole of it across threads. */
-function asBytes(body: object): Uint8Array | undefined {
+export function asBytes(body: object): Uint8Array | undefined {
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
   if (!ArrayBuffer.isView(body)) return undefined;
   const { buffer, byteOffset, byteLength } = body;

@@ -201,9 +201,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     }
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
     const line = new WebSocketLine(id, owner, this.host);
-    const upgrade = (): void => this.upgrade(line, accept);
-    if (this.corked) upgrade();
-    else this.res.cork(upgrade);
+    this.inCork(() => this.upgrade(line, accept));
     if (!this.over) return null;
     this.stopSoon(line);
     return line;
@@ -338,11 +336,6 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.turnAway(REFUSALS.failed);
   }
 
-  /** The handler failed behind its channel: nothing is left to answer, but somebody should know. */
-  private failedBehind(error: unknown): void {
-    this.host.failed(`${this.method} ${this.path}`, error);
-  }
-
   answer(status: number, head: string, payload: Payload, flags: number): void {
     if (this.over || this.answeredYet) return;
     this.host.answered(status, flags);
@@ -351,7 +344,8 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   fail(error: unknown): void {
     if (this.taken) {
-      this.failedBehind(error);
+      // Its channel is the answer; but somebody should know.
+      this.host.failed(`${this.method} ${this.path}`, error);
       this.stream?.handlerFailed();
       return;
     }
@@ -413,9 +407,7 @@ export class Exchange implements Invocation, Gated, BodySink {
   /** The engine cannot close behind an answer without a body: we do, on the next turn. */
   private closeBehind(status: number, head: string, length: number | null, flags: number): void {
     this.hook();
-    const write = (): void => this.host.writer.writeBareAhead(this.res, status, head, length, flags);
-    if (this.corked) write();
-    else this.res.cork(write);
+    this.inCork(() => this.host.writer.writeBareAhead(this.res, status, head, length, flags));
     setImmediate(() => {
       if (this.over) return;
       this.finish();
@@ -469,9 +461,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     this.answeredYet = true;
     this.host.refused(refusal.status, refusal.event);
     const { res } = this;
-    const write = (): void => this.host.writer.writeAhead(res, refusal.status, refusal.text);
-    if (this.corked) write();
-    else res.cork(write);
+    this.inCork(() => this.host.writer.writeAhead(res, refusal.status, refusal.text));
     this.bodyReader ??= new BodyReader(res, 0, null);
     this.linger(this.bodyReader, performance.now());
   }

@@ -555,6 +555,12 @@ export class WorkerPool implements AsyncDisposable {
     if (life.worker.state === 'standby') this.enter(life);
   }
 
+  /** It goes: whoever stands by for it takes its place now, or when it is ready. */
+  private callIn(life: Life): void {
+    if (life.replacement !== undefined) this.promote(life.replacement);
+    life.replacement = undefined;
+  }
+
   private loadFailed(life: Life, target: number, error: unknown): void {
     const load = life.loads.get(target);
     life.loads.delete(target);
@@ -613,7 +619,7 @@ export class WorkerPool implements AsyncDisposable {
     worker.lane.close();
     this.lives.delete(worker);
     this.removeReady(worker);
-    if (life.replacement !== undefined) this.promote(life.replacement);
+    this.callIn(life);
     const cause = life.failure ?? error;
     if (this.closing === undefined) {
       if (life.wasReady && !wasRetiring && !life.dismissed) {
@@ -695,8 +701,7 @@ export class WorkerPool implements AsyncDisposable {
     this.dispatcher.collect(worker);
     const wasStarting = worker.state === 'starting';
     this.setRetiring(worker);
-    if (life.replacement !== undefined) this.promote(life.replacement);
-    life.replacement = undefined;
+    this.callIn(life);
     this.dispatcher.requeue(worker);
     life.failure = error;
     if (wasStarting || worker.idle) this.end(life);
@@ -808,8 +813,7 @@ export class WorkerPool implements AsyncDisposable {
     this.killed++;
     this.setRetiring(worker);
     this.dispatcher.requeue(worker);
-    if (life.replacement !== undefined) this.promote(life.replacement);
-    life.replacement = undefined;
+    this.callIn(life);
     this.ensureMin();
     this.dispatcher.pump();
     const stack = await captureStack(worker.threadId, STACK_TIMEOUT);
