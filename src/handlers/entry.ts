@@ -202,6 +202,14 @@ class WorkerThread implements ChannelOpener {
     while (batch.at < records.length) {
       const { at, seq } = batch;
       const next = (seq + 1) | 0;
+      const record = records[at] as string;
+      const target = targetOf(record);
+      const body = bodies?.[at] ?? null;
+      // Made before the claim: a thread that is ended in between has not started.
+      const req =
+        target === EVENT_TARGET
+          ? undefined
+          : new RingRequest(new LaneSource(this, seq, headOf(record), body), this);
       // Not ours any more: it was taken back, and all behind it were with it. From silence: say that it is over.
       if (Atomics.compareExchange(this.board, BOARD_CLAIM, seq, next) !== seq) {
         this.news = true;
@@ -209,11 +217,8 @@ class WorkerThread implements ChannelOpener {
       }
       batch.at = at + 1;
       batch.seq = next;
-      const record = records[at] as string;
-      const target = targetOf(record);
-      const body = bodies?.[at] ?? null;
-      if (target === EVENT_TARGET) now = this.event(seq, headOf(record), body, now);
-      else now = this.start(seq, target, headOf(record), body, now);
+      if (req === undefined) now = this.event(seq, headOf(record), body, now);
+      else now = this.start(seq, target, req, now);
       if (this.untold !== undefined) {
         // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
         // and what comes next may never end. A tick asked for in a microtask comes when no microtask is left.
@@ -249,8 +254,7 @@ class WorkerThread implements ChannelOpener {
   }
 
   /** Start one invocation, which has held the thread since `before`. Returns until when it did. */
-  private start(seq: number, target: number, head: string, body: Uint8Array | null, before: number): number {
-    const req = new RingRequest(new LaneSource(this, seq, head, body), this);
+  private start(seq: number, target: number, req: RingRequest, before: number): number {
     let answer: Answer | PromiseLike<Answer>;
     try {
       const module = this.modules.get(target);
