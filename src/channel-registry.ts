@@ -53,6 +53,12 @@ export class ChannelRegistry {
       case OP.unsubscribe:
         line.unsubscribe(a as string);
         return;
+      case OP.preset:
+        line.preset((a as number) % 1024, b as string, Math.floor((a as number) / 1024));
+        return;
+      case OP.presetStop:
+        line.presetStop((a as number) % 1024, b as string, c as Payload, Math.floor((a as number) / 1024));
+        return;
       default:
         throw new Error(`unknown channel operation ${String(op)}`);
     }

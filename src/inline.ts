@@ -27,6 +27,7 @@ let nextChannel = 0;
 export class InlineDispatcher implements Dispatcher, ChannelOpener {
   private readonly deadlines: Deadlines<Running>;
   private readonly handlerTimeout: number;
+  readonly isOneOfMany = false;
 
   constructor(
     private readonly handler: Handler,
@@ -111,9 +112,9 @@ class InlineOwner implements ChannelOwner {
   flowed(_line: ChannelLine, total: number): void {
     this.channel._flowed(total);
   }
-  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): void {
+  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     channels.delete(line.id);
-    void this.channel._closed(status, code, reason);
+    return this.channel._closed(status, code, reason);
   }
 }
 

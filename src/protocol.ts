@@ -48,6 +48,9 @@ export const FLAG_SERVER = 2;
 /** The handler returned nothing: a 404 that is counted under its own event name. */
 export const FLAG_NOTHING = 4;
 
+/** Of a channel: status and head are those its line has been given before, see {@link ChannelLine.preset}. */
+export const FLAG_PRESET = 8;
+
 /**
  * An encoded answer. `head` holds the header lines joined by `\r\n`, without a trailing one; every name and value in
  * it has been checked by the encoder, so that the writer may put it on the wire as it is.
@@ -181,6 +184,23 @@ export interface ChannelLine {
   overflow(): void;
   /** Its handler is gone, or has to go: close a WebSocket with 1012, cut a response. */
   abandon(): void;
+  /** HTTP: status and head of what is sent before its handler has sent anything. */
+  preset(status: number, head: string, flags: number): void;
+  /** HTTP: what is answered when the server stops before anything has been sent. */
+  presetStop(status: number, head: string, payload: Payload, flags: number): void;
+  readonly flow: ChannelFlow;
+}
+
+/** How far a channel has come. */
+export interface ChannelFlow {
+  readonly isWebSocket: boolean;
+  readonly isHead: boolean;
+  /** HTTP: the head of the response is out. */
+  readonly started: boolean;
+  /** Bytes sent since it was opened. */
+  readonly sent: number;
+  /** Those of them that wait for the client to read, or a few more. */
+  readonly waiting: number;
 }
 
 /** Who has the callbacks of a channel, as src/io sees it. I/O thread. */
@@ -189,8 +209,13 @@ export interface ChannelOwner {
   ping(line: ChannelLine, data: ArrayBuffer): void;
   /** All that had been sent when this was asked for has left: so many bytes since the channel was opened. */
   flowed(line: ChannelLine, total: number): void;
-  /** The last event, exactly once. */
-  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): void;
+  /** The last event, exactly once. Resolves when its callback has run, or never will. */
+  closed(
+    line: ChannelLine,
+    status: ChannelStatus,
+    code: number,
+    reason: string,
+  ): Promise<unknown> | undefined;
 }
 
 /** Where published data reaches subscribers: every server is one. I/O thread. */
@@ -200,7 +225,7 @@ export interface TopicHost {
 
 /** What the thread of a handler asks of the I/O thread for its channels: five fields for each, in one flat array. */
 export const OP = {
-  /** id, number of the invocation, lines of the 101 or null, subprotocol. */
+  /** id, number of the invocation, lines of the 101 or null, subprotocol; for a defined channel `\n name \n state` behind it. */
   open: 0,
   /** id, number of the invocation, microseconds. The handler has returned, its channel answers. */
   done: 1,
@@ -217,6 +242,14 @@ export const OP = {
   unsubscribe: 7,
   /** id of a channel that is left out or '', topic, data, close. */
   publish: 8,
+  /** id, status + 1024 * flags, head: see {@link ChannelLine.preset}. */
+  preset: 9,
+  /** id, status + 1024 * flags, head, payload: see {@link ChannelLine.presetStop}. */
+  presetStop: 10,
+  /** id, state or null. The first callback of a defined channel is through. */
+  settled: 11,
+  /** id, number of the event, microseconds, state or null. An event of a defined channel is through. */
+  handled: 12,
 } as const;
 export const OP_FIELDS = 5;
 /** In place of a close code: what was sent of a response is not all of it, and its client shall know. */
@@ -237,7 +270,14 @@ export const EVENT = {
   ping: 'p',
   /** The end: status, code and reason, separated by `\n`. */
   close: 'c',
+  /**
+   * An event of a defined channel, of which the worker knows nothing yet. The kind it would have otherwise, then
+   * `name \n flags \n sent \n waiting \n state \n rest`, see {@link ChannelFlow} and {@link DEFINED}.
+   */
+  defined: '*',
 } as const;
+/** Flags in the event of a defined channel. */
+export const DEFINED = { webSocket: 1, head: 2, started: 4 } as const;
 
 // -------------------------------------------------------------------------------------------------------- the lane
 
@@ -268,7 +308,10 @@ export type Notice =
     }
   /** The client of a running invocation is gone. */
   | { readonly kind: 'cancel'; readonly seq: number }
-  /** All that a channel had sent when it asked has left the server: `total` bytes since it was opened. */
+  /**
+   * All that a channel had sent when it asked has left the server: `total` bytes since it was opened. -1: the channel is
+   * closed, and what has not left never will.
+   */
   | { readonly kind: 'flowed'; readonly id: string; readonly total: number }
   /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */
   | { readonly kind: 'timeout'; readonly seq: number; readonly ms: number }

@@ -3,7 +3,15 @@
  * thread of the handler that opened it; its callbacks run there, one at a time, in order.
  */
 import { OffloopError, OffloopTypeError } from '../errors.js';
-import { type Accept, type Answer, type ChannelStatus, CUT, OP, type OpField } from '../protocol.js';
+import {
+  type Accept,
+  type Answer,
+  type ChannelStatus,
+  CUT,
+  FLAG_PRESET,
+  OP,
+  type OpField,
+} from '../protocol.js';
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
@@ -43,7 +51,7 @@ export interface ChannelOptions {
   protocol?: string;
   /** Topics to subscribe to at once. */
   topics?: readonly string[];
-  /** Bytes that may wait to be sent. Default 1 MiB. */
+  /** Bytes that may wait to be sent: at most 16 MiB, default 1 MiB. */
   highWater?: number;
   /**
    * What `send` does beyond `highWater`. 'wait': refuse, returning false; await `drained()` and try again. 'drop': the
@@ -52,6 +60,8 @@ export interface ChannelOptions {
   overflow?: Overflow;
   /** Close the channel (1011 for a WebSocket) when a callback throws, instead of only logging it. Default false. */
   closeOnError?: boolean;
+  /** What an HTTP channel that has sent nothing answers when the server stops. Default: the server's own 503. */
+  stopResponse?: HttpResponse;
 }
 
 /** One open connection to talk to. Made by {@link asChannel}. */
@@ -84,6 +94,8 @@ export interface Channel {
 /** Ask for word of what has left at least every so many bytes. */
 const TRACK_EVERY = 16 * 1024;
 const HIGH_WATER = 1024 * 1024;
+/** The engine drops what waits beyond. */
+const MOST_HIGH_WATER = 16 * 1024 * 1024;
 const MAX_REASON = 123;
 
 interface Waiter {
@@ -95,13 +107,15 @@ export class HandlerChannel implements Channel {
   isOpen = true;
   dropped = 0;
   /** Bytes sent since it was opened, those of which it is known that they left, and up to where word was asked for. */
-  private sent = 0;
-  private gone = 0;
-  private tracked = 0;
+  protected sent = 0;
+  protected gone = 0;
+  protected tracked = 0;
   /** HTTP: the head of the response is out. */
-  private started = false;
+  protected started = false;
+  /** HTTP: only the line knows the status and headers it was opened with. */
+  protected isPreset = false;
   private running = false;
-  private tail: Promise<void> | undefined;
+  protected tail: Promise<void> | undefined;
   /** Callbacks that became due while one was being called: they come behind its promise. */
   private behind: (() => unknown)[] = [];
   /** Bodies that have to be read first; what is sent behind them waits. */
@@ -109,11 +123,11 @@ export class HandlerChannel implements Channel {
   private waiters: Waiter[] | undefined;
 
   constructor(
-    private readonly opener: ChannelOpener,
+    protected readonly opener: ChannelOpener,
     readonly id: string,
     readonly isWebSocket: boolean,
     private readonly isHead: boolean,
-    private readonly options: ChannelOptions,
+    protected readonly options: ChannelOptions,
     private readonly request: RingRequest | undefined,
   ) {}
 
@@ -221,15 +235,17 @@ export class HandlerChannel implements Channel {
         this.answer({ status, ...encodeHead(status, headers), payload: null });
         return true;
       }
+      const preset =
+        this.isPreset && response.status === undefined && response.headers === undefined ? FLAG_PRESET : 0;
       if (close || status === 204 || status === 205 || status === 304) {
         const answer = encode(whole, this.isHead);
         this.started = true;
-        this.answer(answer);
+        this.answer(answer, preset);
         return true;
       }
       const { head, flags } = encodeHead(status, headers);
       this.started = true;
-      this.opener.op(OP.start, this.id, status + 1024 * flags, head, null);
+      this.opener.op(OP.start, this.id, status + 1024 * (flags + preset), head, null);
     }
     const body = response.body ?? null;
     if (body === null || body === '') return true;
@@ -237,15 +253,15 @@ export class HandlerChannel implements Channel {
   }
 
   /** A whole response, which ends the channel. */
-  private answer(answer: Answer | PromiseLike<Answer>): void {
+  private answer(answer: Answer | PromiseLike<Answer>, preset = 0): void {
     if (isThenable<Answer>(answer)) {
-      this.after(answer, (known) => this.answer(known));
+      this.after(answer, (known) => this.answer(known, preset));
       return;
     }
     const { status, head, payload, flags } = answer;
     // Inline, word of the end comes before this returns.
     this.isOpen = false;
-    this.opener.op(OP.answer, this.id, status + 1024 * flags, head, payload);
+    this.opener.op(OP.answer, this.id, status + 1024 * (flags + preset), head, payload);
     void this.end('server-close', 0, '');
   }
 
@@ -332,6 +348,10 @@ export class HandlerChannel implements Channel {
 
   /** @internal Everything up to this byte has left the server. */
   _flowed(total: number): void {
+    if (total === -1) {
+      this.neverLeaves();
+      return;
+    }
     this.gone = total;
     const waiting = this.waiters;
     if (waiting === undefined) return;
@@ -342,13 +362,26 @@ export class HandlerChannel implements Channel {
     }
   }
 
-  private end(status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
+  protected end(status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     this.isOpen = false;
     this.opener.forget(this);
-    for (const waiter of this.waiters ?? []) waiter.resolve(false);
-    this.waiters = undefined;
+    this.neverLeaves();
+    return this.runClose(status, code, reason);
+  }
+
+  protected runClose(status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     const { onClose } = this.options;
     return onClose === undefined ? undefined : this.run(() => onClose(this, status, { code, reason }));
+  }
+
+  /** Somebody waits for what has been sent to leave. */
+  protected get isAwaited(): boolean {
+    return this.waiters !== undefined;
+  }
+
+  protected neverLeaves(): void {
+    for (const waiter of this.waiters ?? []) waiter.resolve(false);
+    this.waiters = undefined;
   }
 
   /** Run a callback when those before it are through: at once, if there are none. */
@@ -390,7 +423,7 @@ export class HandlerChannel implements Channel {
     }
   }
 
-  private failed(error: unknown): void {
+  protected failed(error: unknown): void {
     this.opener.log(`channel ${this.id}: a callback failed`, error);
     if (this.options.closeOnError === true) this.close(1011, 'Internal error');
   }
@@ -403,32 +436,49 @@ export class HandlerChannel implements Channel {
  * A bad handshake is answered 400 or 426, or as `onHandshakeError` says; the channel is closed then.
  */
 export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Channel {
+  checkOptions(options, 'asChannel');
+  return openChannel(req, options);
+}
+
+/** How a channel that is not an ordinary one is made. */
+export type MakeChannel<C extends HandlerChannel> = (
+  ...args: ConstructorParameters<typeof HandlerChannel>
+) => C;
+
+/** @internal Open a channel, or refuse its handshake. `make`: what is opened if there is nothing to refuse. */
+export function openChannel<C extends HandlerChannel>(
+  req: HttpRequest,
+  options: ChannelOptions,
+  make?: MakeChannel<C>,
+): HandlerChannel {
   const root = (req as Partial<RingRequest>)._root;
   const opener = root?._opener;
   if (root === undefined || opener === undefined) {
     throw new OffloopTypeError(
       'OFFLOOP_BAD_CHANNEL',
-      'asChannel needs the request that the handler was given',
+      'a channel needs the request that the handler was given',
     );
   }
   if (root._channel !== undefined) {
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'this request has been answered with a channel already');
   }
-  checkOptions(options);
   const problem = root.isWebSocket ? handshakeProblem(root) : undefined;
   const isWebSocket = root.isWebSocket && problem === undefined;
   // Checked before anything is promised to anybody.
   const accept = isWebSocket ? acceptFor(root, options) : null;
-  const made = new HandlerChannel(
+  const presets = isWebSocket ? [] : presetsOf(options, root.isHead);
+  const args: ConstructorParameters<typeof HandlerChannel> = [
     opener,
     opener.newId(),
     isWebSocket,
     root.isHead,
     options,
     isWebSocket ? undefined : root,
-  );
+  ];
+  const made = make === undefined || problem !== undefined ? new HandlerChannel(...args) : make(...args);
   root._channel = made;
   opener.open(made, accept, root._source);
+  for (const [op, a, b, c] of presets) opener.op(op, made.id, a, b, c);
   options.init?.(made);
   if (problem === undefined) {
     made._open();
@@ -444,6 +494,28 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
       });
   }
   return made;
+}
+
+/** What the line of an HTTP channel has to know, since it may have to answer in the name of the handler. */
+function presetsOf(
+  { status, headers, stopResponse }: ChannelOptions,
+  isHead: boolean,
+): (readonly [op: number, a: OpField, b: OpField, c: OpField])[] {
+  const presets: (readonly [number, OpField, OpField, OpField])[] = [];
+  if (status !== undefined || headers !== undefined) {
+    const { head, flags } = encodeHead(status ?? 200, headers);
+    presets.push([OP.preset, (status ?? 200) + 1024 * flags, head, null]);
+  }
+  if (stopResponse !== undefined) {
+    const answer = encode(stopResponse, isHead);
+    if (isThenable(answer))
+      throw new OffloopTypeError(
+        'OFFLOOP_BAD_CHANNEL',
+        'the body of a stopResponse is a string or bytes: there is no time to read anything else',
+      );
+    presets.push([OP.presetStop, answer.status + 1024 * answer.flags, answer.head, answer.payload]);
+  }
+  return presets;
 }
 
 function acceptFor(req: RingRequest, { headers, protocol }: ChannelOptions): Accept {
@@ -571,24 +643,21 @@ function checkClose(code: number, reason: string): void {
     );
 }
 
-function checkOptions(options: ChannelOptions): void {
+/** @internal `where` begins the message. */
+export function checkOptions(options: ChannelOptions, where: string): void {
+  const bad = (problem: string): OffloopTypeError =>
+    new OffloopTypeError('OFFLOOP_BAD_CHANNEL', `${where}: ${problem}`);
   for (const name of ['init', 'onOpen', 'onReceive', 'onPing', 'onClose', 'onHandshakeError'] as const) {
     const given: unknown = options[name];
     if (given !== undefined && typeof given !== 'function')
-      throw new OffloopTypeError(
-        'OFFLOOP_BAD_CHANNEL',
-        `asChannel: ${name} is a ${typeof given}, not a function`,
-      );
+      throw bad(`${name} is a ${typeof given}, not a function`);
   }
   const { highWater, overflow } = options;
-  if (highWater !== undefined && !(Number.isInteger(highWater) && highWater > 0))
-    throw new OffloopTypeError(
-      'OFFLOOP_BAD_CHANNEL',
-      `asChannel: highWater is ${String(highWater)}, not a positive number of bytes`,
-    );
+  if (
+    highWater !== undefined &&
+    !(Number.isInteger(highWater) && highWater > 0 && highWater <= MOST_HIGH_WATER)
+  )
+    throw bad(`highWater is ${String(highWater)}; allowed: 1 to ${MOST_HIGH_WATER} bytes`);
   if (overflow !== undefined && !['wait', 'drop', 'close'].includes(overflow))
-    throw new OffloopTypeError(
-      'OFFLOOP_BAD_CHANNEL',
-      `asChannel: overflow is ${String(overflow)}; allowed: 'wait', 'drop', 'close'`,
-    );
+    throw bad(`overflow is ${String(overflow)}; allowed: 'wait', 'drop', 'close'`);
 }

@@ -5,7 +5,7 @@
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
 import { headOf, splitBatch, targetOf } from '../batch.js';
-import { toErrorRecord } from '../errors.js';
+import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
   type Accept,
@@ -15,6 +15,7 @@ import {
   BOARD_HEAP,
   type ChannelStatus,
   type Command,
+  DEFINED,
   EVENT,
   EVENT_TARGET,
   type Notice,
@@ -26,6 +27,7 @@ import {
   type WorkerStart,
 } from '../protocol.js';
 import { type HandlerChannel, setWire } from './channel.js';
+import { DefinedHandle, openingOf, resumeDefined, type Snapshot } from './define-channel.js';
 import { answerTo, invoke } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
 import { clientGone, isThenable, timeIsUp } from './reasons.js';
@@ -76,6 +78,7 @@ interface Batch {
 }
 
 class WorkerThread implements ChannelOpener {
+  readonly isOneOfMany = true;
   private readonly lane: MessagePort;
   private readonly board: Int32Array;
   private readonly addressSlot: AddressSlot;
@@ -274,7 +277,10 @@ class WorkerThread implements ChannelOpener {
   /** Hand an event to its channel. */
   private event(seq: number, record: string, body: Uint8Array | null, before: number): number {
     const cut = record.indexOf('\n');
-    const channel = this.channels.get(record.slice(0, cut));
+    const id = record.slice(0, cut);
+    if (record[cut + 1] === EVENT.defined)
+      return this.definedEvent(seq, id, record.slice(cut + 2), body, before);
+    const channel = this.channels.get(id);
     const handled =
       channel === undefined
         ? undefined
@@ -287,6 +293,58 @@ class WorkerThread implements ChannelOpener {
       void handled.then(() => this.put(seq, EVENT_DONE, this.settle(seq)));
     }
     return now;
+  }
+
+  /** Make the channel of an event that any worker could have got, and hand it the event. */
+  private definedEvent(
+    seq: number,
+    id: string,
+    record: string,
+    body: Uint8Array | null,
+    before: number,
+  ): number {
+    const [head, rest] = splitLines(record, 5);
+    const [kindAndName, flags, sent, waiting, state] = head as [string, string, string, string, string];
+    const kind = kindAndName[0] as string;
+    const bits = Number(flags);
+    const snapshot = {
+      isWebSocket: (bits & DEFINED.webSocket) !== 0,
+      isHead: (bits & DEFINED.head) !== 0,
+      started: (bits & DEFINED.started) !== 0,
+      sent: Number(sent),
+      waiting: Number(waiting),
+      state,
+    };
+    const channel = this.handleOf(id, kindAndName.slice(1), snapshot, kind);
+    const handled = channel === undefined ? undefined : tell(channel, kind, rest, body);
+    const now = performance.now();
+    if (handled === undefined) {
+      this.op(OP.handled, id, seq, micros(now - before), channel?._suspend() ?? null);
+    } else {
+      this.untold = { seq, held: micros(now - before) };
+      void handled.then(() => this.op(OP.handled, id, seq, this.settle(seq), channel?._suspend() ?? null));
+    }
+    return now;
+  }
+
+  /** A handle that is still waited for goes on; else a new one. */
+  private handleOf(id: string, name: string, snapshot: Snapshot, kind: string): DefinedHandle | undefined {
+    const known = this.channels.get(id);
+    const channel =
+      known instanceof DefinedHandle && known.isOpen ? known : resumeDefined(this, id, name, snapshot);
+    if (channel === undefined) {
+      // The code that is now on disk has no such channel any more.
+      const error = new OffloopError(
+        'OFFLOOP_BAD_CHANNEL',
+        `no channel called '${name}' is defined any more`,
+      );
+      this.log(`channel ${id}: an event came for it`, error);
+      if (kind !== EVENT.close) this.op(OP.close, id, 1012, 'Service restart', null);
+      return undefined;
+    }
+    this.channels.set(id, channel);
+    channel._resume(snapshot);
+    return channel;
   }
 
   private await(seq: number, req: RingRequest, answer: PromiseLike<Answer>, held: number): void {
@@ -359,7 +417,7 @@ class WorkerThread implements ChannelOpener {
   open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void {
     this.channels.set(channel.id, channel);
     const { seq } = source as LaneSource;
-    this.op(OP.open, channel.id, seq, accept === null ? null : accept.head, accept?.protocol ?? '');
+    this.op(OP.open, channel.id, seq, accept === null ? null : accept.head, openingOf(channel, accept));
   }
 
   /** Everything that is asked for in one turn travels together. */
@@ -439,10 +497,24 @@ function tell(
     case EVENT.ping:
       return channel._ping(body as Uint8Array);
     case EVENT.close: {
-      const [status, code, ...reason] = rest.split('\n');
-      return channel._closed(status as ChannelStatus, Number(code), reason.join('\n'));
+      const [[status, code], reason] = splitLines(rest, 2);
+      if (channel instanceof DefinedHandle)
+        return channel._ended(status as ChannelStatus, Number(code), reason);
+      return channel._closed(status as ChannelStatus, Number(code), reason);
     }
     default:
       throw new Error(`unknown event ${kind}`);
   }
+}
+
+/** The first `count` lines of a text, and the rest, which may have more. */
+function splitLines(text: string, count: number): [lines: string[], rest: string] {
+  const lines: string[] = [];
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const end = text.indexOf('\n', at);
+    lines.push(text.slice(at, end));
+    at = end + 1;
+  }
+  return [lines, text.slice(at)];
 }

@@ -12,6 +12,13 @@ export {
   publish,
 } from './channel.js';
 export { compose, type Middleware } from './compose.js';
+export {
+  type ChannelCallbacks,
+  type ChannelDefinition,
+  type DefinedChannel,
+  defineChannel,
+  type OpenOptions,
+} from './define-channel.js';
 export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
 export type { WebSocketListener, WebSocketResponse } from './listener.js';

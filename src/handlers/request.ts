@@ -25,6 +25,8 @@ export interface RequestSource {
 
 /** How the thread of a handler opens channels and speaks through them. */
 export interface ChannelOpener {
+  /** Whether events of defined channels may come to another thread than this one. */
+  readonly isOneOfMany: boolean;
   newId(): string;
   /** Answer the request with this channel. `accept` for a WebSocket. */
   open(channel: HandlerChannel, accept: Accept | null, source: RequestSource): void;

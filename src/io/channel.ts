@@ -1,5 +1,14 @@
 /** The I/O side of channels: a WebSocket, or a response whose body goes on. Lives on the I/O thread. */
-import { type ChannelLine, type ChannelOwner, type ChannelStatus, CUT, type Payload } from '../protocol.js';
+import {
+  type Answer,
+  type ChannelFlow,
+  type ChannelLine,
+  type ChannelOwner,
+  type ChannelStatus,
+  CUT,
+  FLAG_PRESET,
+  type Payload,
+} from '../protocol.js';
 import type { EngineWebSocket, WebSocketEvents } from './engine.js';
 
 /** Bytes that may wait for a client that reads slowly; what is published beyond is dropped for it. */
@@ -10,7 +19,8 @@ export interface ChannelHost {
   /** Whether messages that compress well are compressed. */
   readonly compress: boolean;
   channelOpened(line: ServerLine): void;
-  channelClosed(line: ServerLine): void;
+  /** `told`: when its owner has been told. */
+  channelClosed(line: ServerLine, told: Promise<unknown> | undefined): void;
   /** More has come than could be taken. */
   channelOverflow(): void;
   subscribe(topic: string, line: StreamLine): void;
@@ -62,6 +72,13 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     // Responses are for HTTP; the owner knows which kind it has.
   }
   start(): void {}
+  preset(): void {}
+  presetStop(): void {}
+
+  get flow(): ChannelFlow {
+    const waiting = this.ended ? 0 : (this.ws?.getBufferedAmount() ?? 0);
+    return { isWebSocket: true, isHead: false, started: true, sent: this.sent, waiting };
+  }
 
   send(data: string | Uint8Array, track: boolean): void {
     const { ws } = this;
@@ -129,16 +146,18 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     this.ws = undefined;
     const { closedAs } = this;
     this.guard(() => {
-      this.host.channelClosed(this);
-      if (closedAs !== undefined) this.owner.closed(this, 'server-close', closedAs.code, closedAs.reason);
-      else this.report(code, Buffer.from(reason).toString());
+      const told =
+        closedAs === undefined
+          ? this.report(code, Buffer.from(reason).toString())
+          : this.owner.closed(this, 'server-close', closedAs.code, closedAs.reason);
+      this.host.channelClosed(this, told);
     });
   }
 
-  private report(code: number, reason: string): void {
+  private report(code: number, reason: string): Promise<unknown> | undefined {
     // The engine drops who sends too much without a Close frame.
-    if (code === 1006 && reason === TOO_BIG) this.owner.closed(this, 'message-too-big', 1009, reason);
-    else this.owner.closed(this, STATUSES[code] ?? 'unknown', code, reason);
+    if (code === 1006 && reason === TOO_BIG) return this.owner.closed(this, 'message-too-big', 1009, reason);
+    return this.owner.closed(this, STATUSES[code] ?? 'unknown', code, reason);
   }
 
   /** An exception must not get into the engine. */
@@ -159,6 +178,7 @@ export interface StreamExchange {
   writeStream(data: string | Uint8Array): boolean;
   /** Bytes that wait for the client to read. */
   readonly kept: number;
+  readonly isHead: boolean;
   endStream(): void;
   /** Cut the connection: the rest will never come. */
   cutStream(): void;
@@ -173,6 +193,10 @@ export class StreamLine implements ServerLine {
   private flowing = true;
   private tracked = false;
   private readonly topics = new Set<string>();
+  private status = 200;
+  private head = '';
+  private flags = 0;
+  private atStop: Answer | undefined;
 
   constructor(
     readonly id: string,
@@ -185,21 +209,39 @@ export class StreamLine implements ServerLine {
 
   answer(status: number, head: string, payload: Payload, flags: number): void {
     if (this.ended || this.started) return;
-    this.exchange.answer(status, head, payload, flags);
+    if ((flags & FLAG_PRESET) === 0) this.exchange.answer(status, head, payload, flags);
+    else this.exchange.answer(this.status, this.head, payload, this.flags);
     this.end('server-close');
+  }
+
+  preset(status: number, head: string, flags: number): void {
+    this.status = status;
+    this.head = head;
+    this.flags = flags;
+  }
+  presetStop(status: number, head: string, payload: Payload, flags: number): void {
+    this.atStop = { status, head, payload, flags };
+  }
+
+  get flow(): ChannelFlow {
+    // The piece that the engine has is not counted as kept.
+    const waiting = this.flowing ? 0 : this.exchange.kept + 1;
+    const { started, sent } = this;
+    return { isWebSocket: false, isHead: this.exchange.isHead, started, sent, waiting };
   }
 
   start(status: number, head: string, flags: number): void {
     if (this.ended || this.started) return;
     this.started = true;
-    this.exchange.startStream(status, head, flags);
+    if ((flags & FLAG_PRESET) === 0) this.exchange.startStream(status, head, flags);
+    else this.exchange.startStream(this.status, this.head, this.flags);
   }
 
   send(data: string | Uint8Array, track: boolean): void {
     if (this.ended) return;
     if (data.length > 0) {
       // Published data and `channel(id)` know nothing of heads.
-      if (!this.started) this.start(200, '', 0);
+      if (!this.started) this.start(this.status, this.head, this.flags);
       this.sent += typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
       this.flowing = this.exchange.writeStream(data);
     }
@@ -216,14 +258,14 @@ export class StreamLine implements ServerLine {
       this.exchange.endStream();
       this.end('server-close');
     } else {
-      this.answer(200, '', 0, 0);
+      this.answer(this.status, this.head, 0, this.flags);
     }
   }
 
   /** Data published under a topic; `close` ends a long poll with it. */
   published(data: string | Uint8Array, close: boolean): void {
     if (this.ended) return;
-    if (close && !this.started) this.answer(200, '', data, 0);
+    if (close && !this.started) this.answer(this.status, this.head, data, this.flags);
     else {
       // Its handler can bound what it sends itself, but not this.
       if (this.exchange.kept <= MAX_BACKPRESSURE) this.send(data, false);
@@ -263,8 +305,10 @@ export class StreamLine implements ServerLine {
   }
   stop(): void {
     if (this.ended) return;
+    const { atStop } = this;
     if (this.started) this.exchange.endStream();
-    else this.exchange.refuseStopping();
+    else if (atStop === undefined) this.exchange.refuseStopping();
+    else this.exchange.answer(atStop.status, atStop.head, atStop.payload, atStop.flags);
     this.end('server-close');
   }
 
@@ -290,7 +334,6 @@ export class StreamLine implements ServerLine {
     if (this.ended) return;
     this.ended = true;
     for (const topic of this.topics) this.host.unsubscribe(topic, this);
-    this.host.channelClosed(this);
-    this.owner.closed(this, status, 0, '');
+    this.host.channelClosed(this, this.owner.closed(this, status, 0, ''));
   }
 }

@@ -27,6 +27,8 @@ export class HttpServer implements ExchangeHost, TopicHost {
   readonly compress: boolean;
   /** Channels that are open now. */
   private readonly lines = new Map<string, ServerLine>();
+  /** Channels that have been closed, and whose callback for that has not run. */
+  private closing = 0;
   /** HTTP channels by topic; the engine keeps those of WebSockets. */
   private readonly topics = new Map<string, Set<StreamLine>>();
   private readonly gate = new ReadGate();
@@ -121,7 +123,12 @@ export class HttpServer implements ExchangeHost, TopicHost {
 
   finished(): void {
     this.open--;
-    if (this.open === 0 && this.idle.length > 0) for (const resolve of this.idle.splice(0)) resolve();
+    this.checkIdle();
+  }
+
+  private checkIdle(): void {
+    if (this.idle.length === 0 || this.open + this.closing > 0) return;
+    for (const resolve of this.idle.splice(0)) resolve();
   }
 
   answered(status: number, flags: number): void {
@@ -157,8 +164,15 @@ export class HttpServer implements ExchangeHost, TopicHost {
     this.lines.set(line.id, line);
   }
 
-  channelClosed(line: ServerLine): void {
+  channelClosed(line: ServerLine, told: Promise<unknown> | undefined): void {
     this.lines.delete(line.id);
+    if (told !== undefined) {
+      this.closing++;
+      void told.finally(() => {
+        this.closing--;
+        this.checkIdle();
+      });
+    }
     // A response ends with its exchange; a WebSocket has outlived it.
     if (line instanceof WebSocketLine) this.finished();
   }
@@ -227,11 +241,11 @@ export class HttpServer implements ExchangeHost, TopicHost {
     for (const line of [...this.lines.values()]) line.stop();
   }
 
-  /** Resolves when no exchange is open. */
+  /** Resolves when no exchange is open, and every channel has been told of its end. */
   whenIdle(): Promise<void> {
     return new Promise((resolve) => {
-      if (this.open === 0) resolve();
-      else this.idle.push(resolve);
+      this.idle.push(resolve);
+      this.checkIdle();
     });
   }
 

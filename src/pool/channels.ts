@@ -5,17 +5,15 @@ import {
   type ChannelOwner,
   type ChannelStatus,
   EVENT,
-  type Invocation,
   OP,
   OP_FIELDS,
   type OpField,
 } from '../protocol.js';
+import { DefinedOwner, defined } from './defined.js';
 import type { PoolDispatcher } from './dispatcher.js';
+import { ChannelEvent, endOf, messageOf } from './events.js';
 import type { MountQueue } from './mount-queue.js';
 import type { Worker } from './worker.js';
-
-/** Texts of at most so many bytes travel in the record of their event; longer ones are cheaper as bytes. */
-const SHORT = 4096;
 
 /** Carry out what the channels of a worker ask for, in order. */
 export function carryOut(
@@ -32,8 +30,28 @@ export function carryOut(
     if (op === OP.open)
       open(id, a as number, b as string | null, ops[i + 4] as string, worker, dispatcher, registry);
     else if (op === OP.done) dispatcher.taken(worker, a as number, b as number);
-    else registry.apply(op, id, a, b, ops[i + 4] as OpField);
+    else if (op === OP.settled) defined.get(id)?.settled(worker, a as string | null);
+    else if (op === OP.handled)
+      handled(id, a as number, b as number, ops[i + 4] as string | null, worker, dispatcher);
+    else {
+      if (op === OP.send && b === true) defined.get(id)?.asked(worker);
+      registry.apply(op, id, a, b, ops[i + 4] as OpField);
+    }
   }
+}
+
+function handled(
+  id: string,
+  seq: number,
+  micros: number,
+  state: string | null,
+  worker: Worker,
+  dispatcher: PoolDispatcher,
+): void {
+  // Given up, with its worker: its channel has gone on without it.
+  const isOut = worker.find(seq) !== undefined;
+  dispatcher.taken(worker, seq, micros);
+  if (isOut) defined.get(id)?.handled(state);
 }
 
 function open(
@@ -47,8 +65,14 @@ function open(
 ): void {
   const ticket = worker.find(seq);
   if (ticket === undefined) return; // its worker was given up, and its client has been told
+  const [subprotocol, name, state] = protocol.split('\n') as [string, string?, string?];
+  const accept = head === null ? null : { head, protocol: subprotocol };
+  if (name !== undefined && state !== undefined) {
+    const owner = new DefinedOwner(dispatcher, ticket.mount, registry, id, name, state, worker);
+    owner.opened(ticket.invocation.openChannel(id, owner, accept));
+    return;
+  }
   const owner = new LaneOwner(dispatcher, worker, dispatcher.eventsOf(ticket.mount, worker), registry);
-  const accept = head === null ? null : { head, protocol };
   const line = ticket.invocation.openChannel(id, owner, accept);
   if (line === null) {
     // Nobody is there any more; the channel in the worker waits for its end.
@@ -70,16 +94,8 @@ class LaneOwner implements ChannelOwner {
   ) {}
 
   message(line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
-    if (isText && data.byteLength <= SHORT) {
-      const text = Buffer.from(data).toString();
-      // What separates records must not be in one.
-      if (!text.includes('\0')) {
-        this.give(line, `${line.id}\n${EVENT.text}${text}`, null);
-        return;
-      }
-    }
-    // The engine takes its memory back when this returns.
-    this.give(line, `${line.id}\n${isText ? EVENT.longText : EVENT.binary}`, new Uint8Array(data.slice(0)));
+    const { kind, rest, body } = messageOf(data, isText);
+    this.give(line, `${line.id}\n${kind}${rest}`, body);
   }
 
   ping(line: ChannelLine, data: ArrayBuffer): void {
@@ -90,54 +106,31 @@ class LaneOwner implements ChannelOwner {
     this.worker.send({ kind: 'flowed', id, total });
   }
 
-  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): void {
+  closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     const { worker } = this;
     worker.channels--;
     worker.lines.delete(line);
     this.registry.delete(line.id);
-    this.end(line.id, status, code, reason);
+    const told = this.end(line.id, status, code, reason);
     if (worker.idle) this.dispatcher.becameIdle(worker);
+    return told;
   }
 
   /** A channel that never came to life. */
   nobody(id: string): void {
-    this.end(id, 'client-close', 0, '');
+    void this.end(id, 'client-close', 0, '');
   }
 
-  private end(id: string, status: ChannelStatus, code: number, reason: string): void {
-    if (this.worker.state === 'gone') return;
-    const text = reason.replaceAll('\0', '');
-    // The end is never refused.
-    this.dispatcher.admitEvent(
-      this.events,
-      new ChannelEvent(`${id}\n${EVENT.close}${status}\n${code}\n${text}`, null),
-      true,
-    );
+  private end(id: string, status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
+    if (this.worker.state === 'gone') return undefined;
+    return new Promise((resolve) => {
+      const record = `${id}\n${EVENT.close}${endOf(status, code, reason)}`;
+      // The end is never refused.
+      this.dispatcher.admitEvent(this.events, new ChannelEvent(record, null, resolve), true);
+    });
   }
 
   private give(line: ChannelLine, record: string, body: Uint8Array | null): void {
     if (!this.dispatcher.admitEvent(this.events, new ChannelEvent(record, body), false)) line.overflow();
-  }
-}
-
-/** An event on its way to a worker. Nobody waits for an answer. */
-class ChannelEvent implements Invocation {
-  readonly isHead = false;
-
-  constructor(
-    readonly head: string,
-    readonly body: Uint8Array | null,
-  ) {}
-
-  addressOf(): string {
-    return '';
-  }
-  answer(): void {}
-  fail(): void {
-    // The worker is gone, and the channel is closed for that reason.
-  }
-  refuse(): void {}
-  openChannel(): null {
-    return null;
   }
 }

@@ -63,7 +63,8 @@ export interface Threads {
   clogged(worker: Worker): void;
   /** The loop of a worker is stuck, with this invocation overdue: end it. */
   stuck(worker: Worker, ticket: Ticket): void;
-  overloaded(message: string, error: unknown): void;
+  /** For the log: an error, or a warning when `error` is undefined. */
+  report(message: string, error: unknown): void;
 }
 
 export interface DispatcherLimits {
@@ -75,6 +76,7 @@ export interface DispatcherLimits {
 
 export class PoolDispatcher {
   closed = false;
+  private ended: unknown;
   /** Why no worker can start, and when the next one is tried; undefined while there is hope. */
   outage: { readonly cause: unknown; readonly retryAt: number } | undefined;
   refused = 0;
@@ -88,6 +90,8 @@ export class PoolDispatcher {
   /** Virtual time of the mount served last: where one that wakes up joins. */
   private virtual = 0;
   private waitingNow = 0;
+  /** Events that wait for a callback of their own channel, in none of the lines. */
+  private held = 0;
   private waitingMost = 0;
   /** Invocations given to workers and not reported back as answered or pending. */
   private given = 0;
@@ -119,7 +123,7 @@ export class PoolDispatcher {
   }
 
   get queued(): number {
-    return this.waitingNow;
+    return this.waitingNow + this.held;
   }
   get running(): number {
     return this.given;
@@ -167,26 +171,68 @@ export class PoolDispatcher {
     return line;
   }
 
+  /** Where events of the defined channels of `mount` wait: any worker can run them. */
+  definedEventsOf(mount: MountQueue): MountQueue {
+    mount.definedEvents ??= new MountQueue(
+      this,
+      EVENT_TARGET,
+      { ...mount.limits, queueTimeout: 0 },
+      () => undefined,
+    );
+    return mount.definedEvents;
+  }
+
   /** Accept an event of a channel. They count like requests; only the end of a channel is accepted in any case (`force`). */
   admitEvent(events: MountQueue, event: Invocation, force: boolean): boolean {
-    if (!force && this.waitingNow + this.given >= this.capacity()) {
-      this.refused++;
-      events.refused++;
-      this.noteOverload();
-      return false;
-    }
-    this.accept(events, event);
+    if (!this.hasRoomForEvent(events, force)) return false;
+    this.acceptEvent(events, event);
     return true;
+  }
+
+  /** The same for one that has to wait for others of its channel first: it counts from now on. */
+  holdEvent(events: MountQueue, force: boolean): boolean {
+    if (!this.hasRoomForEvent(events, force)) return false;
+    this.held++;
+    return true;
+  }
+
+  /** Its turn has come. */
+  releaseEvent(events: MountQueue, event: Invocation): void {
+    this.held--;
+    this.acceptEvent(events, event);
+  }
+
+  private acceptEvent(events: MountQueue, event: Invocation): void {
+    if (this.ended === undefined) this.accept(events, event);
+    else event.fail(this.ended);
+  }
+
+  /** A callback will not be run to its end. */
+  eventLost(message: string, error: unknown): void {
+    if (this.ended === undefined) this.threads.report(message, error);
+  }
+
+  private hasRoomForEvent(events: MountQueue, force: boolean): boolean {
+    if (force || this.used < this.capacity()) return true;
+    this.refused++;
+    events.refused++;
+    this.noteOverload();
+    return false;
+  }
+
+  /** Places taken. */
+  private get used(): number {
+    return this.waitingNow + this.held + this.given;
   }
 
   /** Whether one more fits. When the queue is full a mount that has less than the others in it gets a place of theirs. */
   private hasRoom(mount: MountQueue): boolean {
-    if (this.waitingNow + this.given < this.capacity()) return true;
+    if (this.used < this.capacity()) return true;
     if (this.active.length < 2 && this.active[0] === mount) return false;
     let longest = mount;
     // Events keep their places: nobody could be told that one is gone.
     for (const other of this.active)
-      if (other.pinned === undefined && other.queue.size > longest.queue.size) longest = other;
+      if (!other.isEvents && other.queue.size > longest.queue.size) longest = other;
     const last = longest.queue.last;
     if (last === undefined || longest.queue.size <= mount.queue.size + 1) return false;
     this.dequeue(last);
@@ -240,7 +286,7 @@ export class PoolDispatcher {
       const error = new OffloopError('OFFLOOP_OVERLOADED', message);
       // Where we noticed is of no interest.
       error.stack = `${error.name}: ${message}`;
-      this.threads.overloaded('failed to submit task to executor service', error);
+      this.threads.report('failed to submit task to executor service', error);
       this.refusedInARow = 0;
       this.watchOverload();
     }
@@ -252,7 +298,7 @@ export class PoolDispatcher {
     setTimeout(() => {
       if (performance.now() - this.refusedAt < OVERLOAD_GAP) this.watchOverload();
       else
-        this.threads.overloaded(
+        this.threads.report(
           `overload is over, ${this.refusedInARow} refused; increase queueSize if this happens often`,
           undefined,
         );
@@ -699,7 +745,8 @@ export class PoolDispatcher {
   failStarted(worker: Worker, error: unknown): void {
     for (const ticket of worker.outstanding()) {
       this.strike(worker, ticket);
-      if (!ticket.cancelled) ticket.invocation.fail(error);
+      // An event that was late has kept its channel waiting all the same.
+      if (!ticket.cancelled || ticket.mount.isEvents) ticket.invocation.fail(error);
     }
     this.checkDrained();
   }
@@ -713,9 +760,10 @@ export class PoolDispatcher {
       for (let ticket = events.queue.first; ticket !== undefined; ticket = events.queue.first) {
         this.dequeue(ticket);
         this.over(ticket);
+        ticket.invocation.fail(error);
       }
     }
-    for (const line of [...worker.lines]) line.abandon();
+    worker.abandonChannels();
     this.checkDrained();
     this.pump();
   }
@@ -723,10 +771,10 @@ export class PoolDispatcher {
   /** No worker can start, so nobody shall wait for one. `retryAt`: when the next one is tried. */
   giveUp(cause: unknown, retryAt: number): void {
     this.outage = { cause, retryAt };
-    // Events have a worker, or they would not be there.
+    // Events have a worker, or wait for one: what is missing of a conversation cannot be asked for again.
     this.emptyQueue(
       (ticket) => this.turnAway(ticket.mount, ticket.invocation),
-      (mount) => mount.pinned === undefined,
+      (mount) => !mount.isEvents,
     );
   }
 
@@ -741,12 +789,13 @@ export class PoolDispatcher {
   }
 
   private checkDrained(): void {
-    if (this.drained.length === 0 || this.waitingNow + this.given + this.pending > 0) return;
+    if (this.drained.length === 0 || this.used + this.pending > 0) return;
     for (const resolve of this.drained.splice(0)) resolve();
   }
 
-  /** Fail everything that still waits. */
+  /** There are no threads any more: fail everything that waits, and that comes. */
   failQueued(error: unknown): void {
+    this.ended = error;
     this.emptyQueue(
       (ticket) => ticket.invocation.fail(error),
       () => true,

@@ -1,4 +1,10 @@
-import type { Accepted, Dispatcher, Invocation, TimeLimits } from '../protocol.js';
+import {
+  type Accepted,
+  type Dispatcher,
+  EVENT_TARGET,
+  type Invocation,
+  type TimeLimits,
+} from '../protocol.js';
 import type { PoolDispatcher } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { ServiceTimes } from './service-times.js';
@@ -35,6 +41,11 @@ export class MountQueue implements Dispatcher {
   refused = 0;
   timedOutInQueue = 0;
   timedOut = 0;
+  /** Where the events of its defined channels wait. */
+  definedEvents: MountQueue | undefined;
+  /** Defined channels that will want its module. */
+  private held = 0;
+  private closed = false;
 
   constructor(
     readonly dispatcher: PoolDispatcher,
@@ -61,8 +72,25 @@ export class MountQueue implements Dispatcher {
     return this.dispatcher.admit(this, invocation);
   }
 
-  /** No request will come any more. What is queued is still served. */
+  /** Whether what waits here are events of channels. */
+  get isEvents(): boolean {
+    return this.target === EVENT_TARGET;
+  }
+
+  /** No request will come any more. What is queued is still served, and channels live on. */
   close(): void {
-    if (this.dispatcher.mounts.delete(this)) this.onClose();
+    if (!this.dispatcher.mounts.delete(this)) return;
+    this.closed = true;
+    if (this.held === 0) this.onClose();
+  }
+
+  /** A defined channel has been opened. */
+  hold(): void {
+    this.held++;
+  }
+  /** One is over. */
+  release(): void {
+    this.held--;
+    if (this.held === 0 && this.closed) this.onClose();
   }
 }

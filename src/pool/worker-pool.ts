@@ -222,7 +222,7 @@ export class WorkerPool implements AsyncDisposable {
       suspect: (worker) => pool.withLife(worker, (life) => pool.prepare(life)),
       cleared: (worker) => pool.withLife(worker, (life) => pool.recovered(life)),
       stuck: (worker, ticket) => pool.withLife(worker, (life) => void pool.endStuck(life, ticket)),
-      overloaded: (message, error) =>
+      report: (message, error) =>
         error === undefined ? pool.warn(message, error) : pool.error(message, error),
     };
     this.dispatcher = new PoolDispatcher(options, threads);
@@ -753,8 +753,7 @@ export class WorkerPool implements AsyncDisposable {
     const since = performance.now();
     life.drainTimer = setInterval(() => {
       if (worker.abandoned) this.retire(life);
-      else if (performance.now() - since > CHANNELS_GO_AFTER)
-        for (const line of [...worker.lines]) line.abandon();
+      else if (performance.now() - since > CHANNELS_GO_AFTER) worker.abandonChannels();
     }, POISONED_GRACE);
     life.drainTimer.unref();
   }
@@ -985,12 +984,13 @@ export class WorkerPool implements AsyncDisposable {
     clearInterval(this.wearTimer);
     const inTime = await within(this.dispatcher.whenDrained(), timeout);
     const busy = new Set([...this.lives.keys()].filter((worker) => !worker.idle));
+    const late = new OffloopError(
+      'OFFLOOP_STOPPED',
+      'the worker pool was closed before the handler was done',
+    );
+    // Also of what comes from now on: the end of a channel may.
+    this.dispatcher.failQueued(late);
     if (!inTime) {
-      const late = new OffloopError(
-        'OFFLOOP_STOPPED',
-        'the worker pool was closed before the handler was done',
-      );
-      this.dispatcher.failQueued(late);
       for (const worker of this.lives.keys()) this.dispatcher.failStarted(worker, late);
     }
     const lives = [...this.lives.values()];

@@ -44,6 +44,8 @@ export class Worker {
   /** Channels that live in it. */
   channels = 0;
   readonly lines = new Set<ChannelLine>();
+  /** Defined channels whose first callback runs in it. */
+  readonly openings = new Set<{ openingLost(worker: Worker): void }>();
   /** Where the events of its channels wait, by the mount that opened them. */
   readonly events = new Map<MountQueue, MountQueue>();
   served = 0;
@@ -200,6 +202,12 @@ export class Worker {
   /** Whether all it has left is promises that nobody waits for any more. */
   get abandoned(): boolean {
     return this.given + this.channels === 0 && this.outstanding().every((ticket) => ticket.cancelled);
+  }
+
+  /** Close the channels that live in it, and those about to. */
+  abandonChannels(): void {
+    for (const line of [...this.lines]) line.abandon();
+    for (const opening of [...this.openings]) opening.openingLost(this);
   }
 
   /** Everything still out, in the order it was given. */

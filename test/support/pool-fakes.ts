@@ -235,7 +235,7 @@ export class FakePool implements Threads {
   get all(): Worker[] {
     return this.workers.map((fake) => fake.worker);
   }
-  overloaded(message: string, error: unknown): void {
+  report(message: string, error: unknown): void {
     this.logged.push({ message, error });
   }
 
