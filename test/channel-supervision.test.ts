@@ -247,9 +247,8 @@ describe.each(WAYS)('stopping a server with channels of $way', ({ dispatch }) =>
     await until(() => test.server.stats().channels === 12, 'all are open');
     expect(await within(test.server.stop(), 'the server to stop')).toBe(true);
     for (const [i, file] of files.entries()) {
-      // Inline callbacks may be async without a worker that waits for them.
       const expected = [`closed server-close ${i < 4 ? '1001 Server is shutting down' : '0 '}`, 'end'];
-      expect(file.lines()).toEqual(dispatch ? expected : [expected[0]]);
+      expect(file.lines()).toEqual(expected);
     }
     for (const client of clients)
       expect(await client.closed()).toEqual({ code: 1001, reason: 'Server is shutting down' });

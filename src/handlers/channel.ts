@@ -348,10 +348,6 @@ export class HandlerChannel implements Channel {
 
   /** @internal Everything up to this byte has left the server. */
   _flowed(total: number): void {
-    if (total === -1) {
-      this.neverLeaves();
-      return;
-    }
     this.gone = total;
     const waiting = this.waiters;
     if (waiting === undefined) return;

@@ -187,11 +187,6 @@ export class DefinedHandle extends HandlerChannel {
     }
   }
 
-  /** @internal Somebody waits for what it has sent, though its callback is through. */
-  get _lingers(): boolean {
-    return this.isAwaited;
-  }
-
   override _open(): void {
     super._open();
     if (!this.opener.isOneOfMany) return;
@@ -201,7 +196,10 @@ export class DefinedHandle extends HandlerChannel {
   }
 
   override _flowed(total: number): void {
-    super._flowed(total);
+    if (total === -1) {
+      this.isOpen = false;
+      this.neverLeaves();
+    } else super._flowed(total);
     if (this.through && !this.isAwaited) this.opener.forget(this);
   }
 
