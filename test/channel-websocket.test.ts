@@ -1,4 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { WebSocket } from 'ws';
 import { Client, SCRIPT, type Step, target } from './support/channel-client.js';
 import { WAYS } from './support/http-raw.js';
 import { gate, log } from './support/pool-client.js';
@@ -623,4 +626,36 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
         'no worker has channels',
       );
   });
+});
+
+describe('a young server', () => {
+  it.each([true, false])(
+    'cuts no WebSocket that it has just accepted (dispatch: %s)',
+    async (dispatch) => {
+      // In a process of its own: what went wrong once did while its code was being compiled.
+      const source = `
+      import { runServer } from 'offloop';
+      const server = await runServer('test/fixtures/channels/accept.mjs', { port: 0, ip: '127.0.0.1', dispatch: ${dispatch} });
+      process.send(server.port);
+      process.on('message', () => server.stop());
+      process.on('disconnect', () => process.exit());`;
+      for (let round = 0; round < 5; round++) {
+        const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+          stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+        });
+        onTestFinished(() => void child.kill());
+        const [port] = (await once(child, 'message')) as [number];
+        const open: WebSocket[] = [];
+        for (let i = 0; i < 100; i++) {
+          const socket = new WebSocket(`ws://127.0.0.1:${port}/?room${i % 3}`);
+          open.push(socket);
+          await once(socket, 'message');
+        }
+        expect(open.filter(({ readyState }) => readyState !== WebSocket.OPEN)).toHaveLength(0);
+        child.disconnect();
+        await once(child, 'exit');
+      }
+    },
+    60_000,
+  );
 });

@@ -218,6 +218,39 @@ describe('the examples', () => {
     for (const { client } of sockets) expect((await client.closed)[0]).toBe(1001);
   });
 
+  it('survivor comes through crashes and reloads with what it has heard', async () => {
+    const { urls, stop, signal } = await start('survivor');
+    const { socket, next, closed } = await connect(String(urls[0]));
+    const say = async (word: string): Promise<string> => {
+      socket.send(word);
+      return await next();
+    };
+    const worker = (answer: string): string => answer.split(' ', 2)[1] as string;
+    expect(await next()).toBe('say something, or crash');
+    const first = await say('one');
+    expect(first).toMatch(/^worker \d+ has heard: one$/);
+    socket.send('crash');
+    const second = await say('two');
+    expect(second).toMatch(/heard: one, two$/);
+    expect(worker(second)).not.toBe(worker(first));
+    signal('SIGHUP');
+    let words = 'one, two';
+    await expect
+      .poll(
+        async () => {
+          const answer = await say('again');
+          words = `${words}, again`.split(', ').slice(-5).join(', ');
+          expect(answer).toContain(`heard: ${words}`);
+          return worker(answer);
+        },
+        { interval: 20, timeout: 5000 },
+      )
+      .not.toBe(worker(second));
+    // What was logged of the crash is an error.
+    await expect(stop()).rejects.toThrow('a callback was lost with its worker');
+    expect(await closed).toEqual([1001, 'Server is shutting down']);
+  });
+
   it('game remembers its number and the guesses of each connection', async () => {
     const { urls, stop } = await start('game');
     expect(await status(String(urls[0]))).toBe(426);

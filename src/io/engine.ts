@@ -39,12 +39,17 @@ export interface EngineResponse {
     key: string,
     protocol: string,
     extensions: string,
-    context: UpgradeContext,
+    context: object,
   ): void;
 }
 
-/** The engine's own, of a request that may be upgraded. Valid until the response is dead. */
-export type UpgradeContext = object;
+/** Of a request that may be upgraded. Valid until the response is dead. */
+export interface UpgradeContext {
+  /** The engine's own. */
+  readonly native: object;
+  /** The WebSocket that was opened last: right after an upgrade, the one it has made. */
+  readonly last: { readonly opened: EngineWebSocket | undefined };
+}
 
 export interface EngineWebSocket {
   getUserData(): { readonly line: WebSocketEvents };
@@ -63,7 +68,6 @@ export interface EngineWebSocket {
 
 /** What the engine tells of a WebSocket. Nothing may be thrown; data is the engine's memory, gone when the call returns. */
 export interface WebSocketEvents {
-  opened(ws: EngineWebSocket): void;
   message(data: ArrayBuffer, isBinary: boolean): void;
   ping(data: ArrayBuffer): void;
   drain(): void;

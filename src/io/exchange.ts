@@ -15,7 +15,7 @@ import {
 } from '../protocol.js';
 import { BodyReader, type BodySink } from './body-reader.js';
 import { type ChannelHost, type ServerLine, StreamLine, WebSocketLine } from './channel.js';
-import type { EngineResponse, UpgradeContext } from './engine.js';
+import type { EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
 import type { ResponseWriter } from './response-writer.js';
@@ -201,7 +201,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     }
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
     const line = new WebSocketLine(id, owner, this.host);
-    this.inCork(() => this.upgrade(line, accept));
+    this.upgrade(line, accept);
     if (!this.over) return null;
     this.stopSoon(line);
     return line;
@@ -213,17 +213,25 @@ export class Exchange implements Invocation, Gated, BodySink {
   }
 
   private upgrade(line: WebSocketLine, { head, protocol }: Accept): void {
+    const { res, upgradeContext } = this;
     try {
-      if (this.upgradeContext === undefined) throw new Error('the engine cannot upgrade this request');
+      if (upgradeContext === undefined) throw new Error('the engine cannot upgrade this request');
       this.host.answered(101, 0);
       const status = '101 Switching Protocols';
-      this.res.writeStatus(head === '' ? status : `${status}\r\n${head}`);
+      const key = this.field('sec-websocket-key');
       const extensions = this.field('sec-websocket-extensions');
+      this.inCork(() => void res.writeStatus(head === '' ? status : `${status}\r\n${head}`));
       this.answeredYet = true;
       // The response is dead from here on; the connection is open as long as the channel is.
       this.over = true;
       this.host.channelOpened(line);
-      this.res.upgrade({ line }, this.field('sec-websocket-key'), protocol, extensions, this.upgradeContext);
+      const upgrade = res.upgrade.bind(res, { line }, key, protocol, extensions, upgradeContext.native);
+      // No function of ours may run between the upgrade and the end of the cork. The engine looks at the memory of the
+      // response once more then, part of which is free by now; what the compiler puts there, when such a function gets
+      // warm, can look like a connection that is to be closed.
+      if (this.corked) upgrade();
+      else res.cork(upgrade);
+      line.opened(upgradeContext.last.opened as EngineWebSocket);
     } catch (error) {
       this.host.broken(error);
     }

@@ -32,7 +32,7 @@ export interface UwsBehavior {
   readonly maxBackpressure: number;
   readonly sendPingsAutomatically: boolean;
   readonly closeOnBackpressureLimit: boolean;
-  upgrade(res: EngineResponse, req: UwsRequest, context: UpgradeContext): void;
+  upgrade(res: EngineResponse, req: UwsRequest, context: object): void;
   open(ws: EngineWebSocket): void;
   message(ws: EngineWebSocket, data: ArrayBuffer, isBinary: boolean): void;
   ping(ws: EngineWebSocket, data: ArrayBuffer): void;

@@ -2,7 +2,7 @@
 import { lstatSync, rmSync, type Stats } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { OffloopError } from '../errors.js';
-import type { Address, Engine, Listener, OnRequest, WebSocketSettings } from './engine.js';
+import type { Address, Engine, EngineWebSocket, Listener, OnRequest, WebSocketSettings } from './engine.js';
 import { loadEngine, type UwsApp, type UwsModule } from './uws-loader.js';
 
 export function createEngine(): Engine {
@@ -86,6 +86,7 @@ function routeWebSockets(
     shared: uws.SHARED_COMPRESSOR,
     dedicated: uws.DEDICATED_COMPRESSOR_4KB,
   };
+  const last: { opened: EngineWebSocket | undefined } = { opened: undefined };
   app.ws('/*', {
     compression: compressors[compression],
     maxPayloadLength,
@@ -93,8 +94,9 @@ function routeWebSockets(
     maxBackpressure,
     sendPingsAutomatically: true,
     closeOnBackpressureLimit: false,
-    upgrade: (res, req, context) => onRequest(res, req, 'GET', context),
-    open: (ws) => ws.getUserData().line.opened(ws),
+    upgrade: (res, req, context) => onRequest(res, req, 'GET', { native: context, last }),
+    // A function without code of its own: see Exchange.upgrade.
+    open: Reflect.set.bind(undefined, last, 'opened'),
     message: (ws, data, isBinary) => ws.getUserData().line.message(data, isBinary),
     ping: (ws, data) => ws.getUserData().line.ping(data),
     drain: (ws) => ws.getUserData().line.drain(),

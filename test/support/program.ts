@@ -8,6 +8,7 @@ export interface Program {
   readonly urls: readonly string[];
   /** Ask it to stop, as Ctrl+C or a process manager would. Resolves with its exit code. */
   readonly stop: () => Promise<number | null>;
+  readonly signal: (name: NodeJS.Signals) => void;
   /** End it if it still runs. Safe to call again. */
   readonly kill: () => Promise<void>;
 }
@@ -42,6 +43,7 @@ export async function startProgram(path: string, env: Record<string, string>, ur
       // What went wrong on the way is worth more than the number.
       return code === 0 && output.includes('Error') ? Promise.reject(new Error(output)) : code;
     },
+    signal: (name) => void child.kill(name),
     kill: async () => {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await exited;
