@@ -12,6 +12,7 @@ import hello from './scenarios/hello.js';
 import mixed from './scenarios/mixed.js';
 import overload from './scenarios/overload.js';
 import ping from './scenarios/ping.js';
+import placement from './scenarios/placement.js';
 import reload from './scenarios/reload.js';
 import runaway from './scenarios/runaway.js';
 
@@ -29,7 +30,7 @@ import runaway from './scenarios/runaway.js';
  */
 
 /** @type {readonly Scenario[]} */
-const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload];
+const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload, placement];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
 
