@@ -80,6 +80,7 @@ export interface EventNames {
   serverStatus504: string;
   /** Messages of channels that could not be taken; the channel is closed with 1013. */
   channelOverflow: string;
+  channelLost: string;
 }
 export type EventKey = keyof EventNames;
 
@@ -96,6 +97,7 @@ export const EVENT_NAMES: Readonly<EventNames> = {
   serverStatus503NoWorker: 'httpkit.server.status.503.no-worker',
   serverStatus504: 'httpkit.server.status.504',
   channelOverflow: 'httpkit.server.status.503.todo',
+  channelLost: 'offloop.channel.lost',
 };
 
 /** Options of {@link runServer}. Pool options at the top level make the server's own pool. */

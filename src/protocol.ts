@@ -182,8 +182,10 @@ export interface ChannelLine {
   unsubscribe(topic: string): void;
   /** More has come than its handler can take: close a WebSocket with 1013. */
   overflow(): void;
-  /** Its handler is gone, or has to go: close a WebSocket with 1012, cut a response. */
+  /** Its handler has to go: close a WebSocket with 1012, cut a response. */
   abandon(): void;
+  /** Its handler is gone: report that, and abandon it. */
+  lose(): void;
   /** HTTP: status and head of what is sent before its handler has sent anything. */
   preset(status: number, head: string, flags: number): void;
   /** HTTP: what is answered when the server stops before anything has been sent. */

@@ -54,6 +54,7 @@ describe('a worker that ends', () => {
       }
     }
     await until(() => test.server.stats().channels === 20 - mine, 'those of the dead worker are gone');
+    expect(test.events.filter((name) => name === 'offloop.channel.lost')).toHaveLength(mine);
     // A poll that has no answer yet is cut, too: nobody knows what it would have been.
     expect(polls.filter(({ ended }) => ended !== undefined).length).toBeGreaterThan(0);
     for (const client of [...clients.map(({ ws }) => ws), ...streams.map(({ client }) => client.socket)])

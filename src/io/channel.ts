@@ -23,6 +23,8 @@ export interface ChannelHost {
   channelClosed(line: ServerLine, told: Promise<unknown> | undefined): void;
   /** More has come than could be taken. */
   channelOverflow(): void;
+  /** A channel ends, and those callbacks that would hear of it are gone. */
+  channelLost(): void;
   subscribe(topic: string, line: StreamLine): void;
   unsubscribe(topic: string, line: StreamLine): void;
   broken(error: unknown): void;
@@ -117,6 +119,11 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
   }
   abandon(): void {
     this.close(1012, 'Service restart');
+  }
+  lose(): void {
+    if (this.ws === undefined || this.ended) return;
+    this.host.channelLost();
+    this.abandon();
   }
   stop(): void {
     this.close(1001, 'Server is shutting down');
@@ -302,6 +309,11 @@ export class StreamLine implements ServerLine {
     if (this.ended) return;
     this.exchange.cutStream();
     this.end('server-close');
+  }
+  lose(): void {
+    if (this.ended) return;
+    this.host.channelLost();
+    this.abandon();
   }
   stop(): void {
     if (this.ended) return;

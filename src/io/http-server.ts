@@ -181,6 +181,10 @@ export class HttpServer implements ExchangeHost, TopicHost {
     if (this.options.eventLogger !== undefined) this.event(this.options.eventNames.channelOverflow);
   }
 
+  channelLost(): void {
+    if (this.options.eventLogger !== undefined) this.event(this.options.eventNames.channelLost);
+  }
+
   subscribe(topic: string, line: StreamLine): void {
     let lines = this.topics.get(topic);
     if (lines === undefined) {

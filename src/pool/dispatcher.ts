@@ -763,7 +763,7 @@ export class PoolDispatcher {
         ticket.invocation.fail(error);
       }
     }
-    worker.abandonChannels();
+    worker.abandonChannels(true);
     this.checkDrained();
     this.pump();
   }

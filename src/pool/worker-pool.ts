@@ -762,7 +762,7 @@ export class WorkerPool implements AsyncDisposable {
     const since = performance.now();
     life.drainTimer = setInterval(() => {
       if (worker.abandoned) this.retire(life);
-      else if (performance.now() - since > CHANNELS_GO_AFTER) worker.abandonChannels();
+      else if (performance.now() - since > CHANNELS_GO_AFTER) worker.abandonChannels(false);
     }, POISONED_GRACE);
     life.drainTimer.unref();
   }

@@ -204,9 +204,12 @@ export class Worker {
     return this.given + this.channels === 0 && this.outstanding().every((ticket) => ticket.cancelled);
   }
 
-  /** Close the channels that live in it, and those about to. */
-  abandonChannels(): void {
-    for (const line of [...this.lines]) line.abandon();
+  /** Close the channels that live in it, and those about to. `isGone`: nobody is left to hear of it. */
+  abandonChannels(isGone: boolean): void {
+    for (const line of [...this.lines]) {
+      if (isGone) line.lose();
+      else line.abandon();
+    }
     for (const opening of [...this.openings]) opening.openingLost(this);
   }
 
