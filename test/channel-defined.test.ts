@@ -159,7 +159,7 @@ describe.each(WAYS)('a defined channel of $way', ({ dispatch }) => {
     expect(file.lines()[1]).toBe('left true');
     client.ws.pause();
     for (let i = 1; i <= 2; i++) {
-      client.tell(['flood', 8_000_000, 'say']);
+      client.tell(['flood', 30_000_000, 'say']);
       await until(() => file.lines().length === 2 + i, 'it is on its way');
     }
     client.ws.terminate();
