@@ -7,7 +7,7 @@ import { type Accept, type Answer, type ChannelStatus, CUT, OP, type OpField } f
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
-import { asBytes, encode, encodeHead, wellFormed } from './respond.js';
+import { asBytes, encode, encodeHead, type RequestInfo, wellFormed } from './respond.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
 /** Why a channel ended: the close code of a WebSocket, 1005 without one, 1006 when the connection broke; 0 for HTTP. */
@@ -85,6 +85,9 @@ export interface Channel {
 const TRACK_EVERY = 16 * 1024;
 const HIGH_WATER = 1024 * 1024;
 const MAX_REASON = 123;
+
+/** What is sent behind the head of a response, or over a WebSocket, depends on no request. */
+const NO_REQUEST: RequestInfo = { isHead: false, method: 'GET', headers: {} };
 
 interface Waiter {
   readonly position: number;
@@ -222,7 +225,7 @@ export class HandlerChannel implements Channel {
         return true;
       }
       if (close || status === 204 || status === 205 || status === 304) {
-        const answer = encode(whole, this.isHead);
+        const answer = encode(whole, this.request ?? NO_REQUEST);
         this.started = true;
         this.answer(answer);
         return true;
@@ -251,7 +254,7 @@ export class HandlerChannel implements Channel {
 
   /** Read a body that is not there yet. */
   private read(body: Body): void {
-    this.after(Promise.resolve(encode({ body }, false)), ({ payload }) => {
+    this.after(Promise.resolve(encode({ body }, NO_REQUEST)), ({ payload }) => {
       if (typeof payload === 'string' || payload instanceof Uint8Array) this.put(payload, true);
     });
   }

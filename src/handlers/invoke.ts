@@ -22,7 +22,7 @@ async function encodeLater(result: PromiseLike<unknown>, req: RingRequest): Prom
 
 function answerWith(result: unknown, req: RingRequest): Answer | Promise<Answer> {
   if (isListenerResponse(result) && req._channel === undefined) openListener(req, result);
-  else if (req._channel === undefined) return encode(result, req.isHead);
+  else if (req._channel === undefined) return encode(result, req);
   else if (result !== req._channel && result !== null && result !== undefined) {
     const error = new OffloopError('OFFLOOP_BAD_RESPONSE', 'the request has been answered with a channel');
     req._opener?.log(`${req.method} ${req.path}: a response returned beside a channel is dropped`, error);

@@ -4,11 +4,21 @@
  */
 import { OffloopError, OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
-import { FileBody, readFileBody } from './file.js';
+import { FileBody, openFile } from './file.js';
+import type { SizedSource } from './source.js';
 import type { HeaderValue, HttpResponse } from './types.js';
 
 /** Most bytes of a stream, iterable or file as response body, since it is collected before it is sent: 64 MiB. */
 export const COLLECT_LIMIT = 64 * 1024 * 1024;
+
+/** What an answer depends on of the request it is for. A RingRequest is one: nothing is parsed until it is read. */
+export interface RequestInfo {
+  readonly isHead: boolean;
+  /** Upper case. */
+  readonly method: string;
+  /** Lower-case names, as {@link HttpRequest.headers}. */
+  readonly headers: Readonly<Record<string, string>>;
+}
 
 const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING };
 
@@ -16,7 +26,7 @@ const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING
  * Encode what a handler returned. Synchronous for strings, bytes and sync iterables; a promise for what has to be read
  * first. Throws or rejects with OFFLOOP_BAD_RESPONSE (or what the source of the body threw): the caller answers 500.
  */
-export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer> {
+export function encode(value: unknown, request: RequestInfo): Answer | Promise<Answer> {
   if (value === null || value === undefined) return NOTHING;
   if (typeof value !== 'object') {
     throw bad(
@@ -25,14 +35,14 @@ export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer
   }
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null && isWebResponse(value))
-    return encodeWebResponse(value, isHead);
+    return encodeWebResponse(value, request);
   if (Array.isArray(value)) throw bad('a handler returned an array; return { body: array } or json(array)');
   const response = value as HttpResponse;
   const status = response.status ?? 200;
   if (!isStatus(status)) throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
   const head = new Head();
   if (response.headers !== undefined && response.headers !== null) head.addAll(response.headers);
-  return withBody(status, head, response.body, isHead);
+  return withBody(status, head, response.body, request);
 }
 
 /** The head of an answer whose body comes later, in chunks or in frames. Throws OFFLOOP_BAD_RESPONSE. */
@@ -173,7 +183,8 @@ class Head {
 
 // ------------------------------------------------------------------------------------------------------------ bodies
 
-function withBody(status: number, head: Head, body: unknown, isHead: boolean): Answer | Promise<Answer> {
+function withBody(status: number, head: Head, body: unknown, request: RequestInfo): Answer | Promise<Answer> {
+  const { isHead } = request;
   if (typeof body === 'string') return finish(status, head, body, isHead);
   if (body === null || body === undefined) return finish(status, head, 0, isHead);
   if (typeof body !== 'object') {
@@ -183,7 +194,7 @@ function withBody(status: number, head: Head, body: unknown, isHead: boolean): A
   }
   const bytes = asBytes(body);
   if (bytes !== undefined) return finish(status, head, bytes, isHead);
-  if (body instanceof FileBody) return withFile(status, head, body, isHead);
+  if (body instanceof FileBody) return withFile(status, head, body, request);
   const iterable = body as Partial<AsyncIterable<unknown> & Iterable<unknown>>;
   if (typeof iterable[Symbol.asyncIterator] === 'function') {
     return withStream(status, head, iterable as AsyncIterable<unknown>, isHead);
@@ -309,14 +320,32 @@ async function cancel(source: object): Promise<void> {
   } catch {}
 }
 
-async function withFile(status: number, head: Head, body: FileBody, isHead: boolean): Promise<Answer> {
-  const read = await readFileBody(body, isHead, COLLECT_LIMIT);
-  if (read.kind === 'missing') return encodeText(404, 'Not Found', isHead);
-  if (read.kind === 'too-large') {
-    throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `${body.path} is larger than ${COLLECT_LIMIT} bytes`);
-  }
+async function withFile(status: number, head: Head, body: FileBody, request: RequestInfo): Promise<Answer> {
+  const source = await openFile(body);
+  if (source === undefined) return encodeText(404, 'Not Found', request.isHead);
   if (!head.hasContentType) head.add('content-type', body.contentType);
-  return finish(status, head, read.kind === 'size' ? read.size : read.bytes, isHead);
+  return withSource(status, head, source, request);
+}
+
+/** A body of known length. It is not read for HEAD and the statuses that have none. */
+async function withSource(
+  status: number,
+  head: Head,
+  source: SizedSource,
+  { isHead }: RequestInfo,
+): Promise<Answer> {
+  try {
+    if (isHead || status === 204 || status === 205 || status === 304)
+      return finish(status, head, source.length, isHead);
+    if (source.length > COLLECT_LIMIT) {
+      throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `the body is larger than ${COLLECT_LIMIT} bytes`);
+    }
+    const collector = new Collector();
+    for await (const chunk of source.chunks()) collector.add(chunk);
+    return finish(status, head, collector.bytes(), false);
+  } finally {
+    await source.close?.();
+  }
 }
 
 function isBlob(body: object): body is Blob {
@@ -334,7 +363,7 @@ function isWebResponse(value: object): value is Response {
   );
 }
 
-function encodeWebResponse(response: Response, isHead: boolean): Answer | Promise<Answer> {
+function encodeWebResponse(response: Response, { isHead }: RequestInfo): Answer | Promise<Answer> {
   if (!isStatus(response.status)) throw bad(`a Response with status ${response.status} cannot be sent`);
   if (response.bodyUsed) throw bad('the body of the returned Response has been read already');
   const head = new Head();
