@@ -4,10 +4,12 @@
  */
 import { OffloopError, OffloopTypeError } from '../errors.js';
 import { type Accept, type Answer, type ChannelStatus, CUT, OP, type OpField } from '../protocol.js';
+import { type Begun, chunksOf, Gather, isUnread, type Unread } from './gather.js';
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
-import { asBytes, encode, encodeHead, type RequestInfo, wellFormed } from './respond.js';
+import { asBytes, type Encoded, encode, encodeHead, type RequestInfo } from './respond.js';
+import { ownBytes, type Source, wellFormed } from './source.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
 /** Why a channel ended: the close code of a WebSocket, 1005 without one, 1006 when the connection broke; 0 for HTTP. */
@@ -84,6 +86,10 @@ export interface Channel {
 /** Ask for word of what has left at least every so many bytes. */
 const TRACK_EVERY = 16 * 1024;
 const HIGH_WATER = 1024 * 1024;
+/** Bytes of a body sent bit by bit that may be on their way, if `highWater` is not less. */
+const WINDOW = 256 * 1024;
+/** Bytes of a WebSocket message that is read from a stream or a file: it has to be there as a whole. */
+const MESSAGE_LIMIT = 64 * 1024 * 1024;
 const MAX_REASON = 123;
 
 /** What is sent behind the head of a response, or over a WebSocket, depends on no request. */
@@ -107,8 +113,9 @@ export class HandlerChannel implements Channel {
   private tail: Promise<void> | undefined;
   /** Callbacks that became due while one was being called: they come behind its promise. */
   private behind: (() => unknown)[] = [];
-  /** Bodies that have to be read first; what is sent behind them waits. */
+  /** Bodies that are being read; what is sent behind them waits. */
   private reading: Promise<void> | undefined;
+  private source: Source | undefined;
   private waiters: Waiter[] | undefined;
 
   constructor(
@@ -201,7 +208,7 @@ export class HandlerChannel implements Channel {
   private putBody(body: NonNullable<Body>, accepted: boolean): boolean {
     if (typeof body === 'string') return this.put(wellFormed(body), accepted);
     const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(bytes, accepted);
+    if (bytes !== undefined) return this.put(ownBytes(bytes), accepted);
     if (!accepted && !this.admit(1)) return false;
     this.read(body);
     return true;
@@ -225,9 +232,10 @@ export class HandlerChannel implements Channel {
         return true;
       }
       if (close || status === 204 || status === 205 || status === 304) {
-        const answer = encode(whole, this.request ?? NO_REQUEST);
+        const encoded = encode(whole, this.request ?? NO_REQUEST);
+        const known = isThenable<Encoded>(encoded) || !isUnread(encoded) ? encoded : this.gather(encoded);
         this.started = true;
-        this.answer(answer);
+        this.answer(known);
         return true;
       }
       const { head, flags } = encodeHead(status, headers);
@@ -240,23 +248,68 @@ export class HandlerChannel implements Channel {
   }
 
   /** A whole response, which ends the channel. */
-  private answer(answer: Answer | PromiseLike<Answer>): void {
-    if (isThenable<Answer>(answer)) {
-      this.after(answer, (known) => this.answer(known));
+  private answer(answer: Answer | Begun | PromiseLike<Encoded | Begun>): void {
+    if (isThenable<Encoded | Begun>(answer) || 'unread' in answer) {
+      this.after(this.answerLater(answer), () => undefined);
       return;
     }
     const { status, head, payload, flags } = answer;
     // Inline, word of the end comes before this returns.
     this.isOpen = false;
-    this.opener.op(OP.answer, this.id, status + 1024 * flags, head, payload);
+    this.opener.op(OP.answer, this.id, status + 1024 * flags, head, ownPayload(payload));
     void this.end('server-close', 0, '');
   }
 
-  /** Read a body that is not there yet. */
+  private async answerLater(answer: Begun | PromiseLike<Encoded | Begun>): Promise<void> {
+    const encoded = await answer;
+    const known = 'source' in encoded ? await this.gather(encoded) : encoded;
+    if (!this.isOpen) return;
+    if (!('unread' in known)) {
+      this.answer(known);
+      return;
+    }
+    const { status, head, flags, length } = known.unread;
+    this.opener.op(OP.start, this.id, status + 1024 * flags, head, length);
+    await this.pour(known);
+    // Now, and not behind what else has been sent: this was all.
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.opener.op(OP.close, this.id, 1000, '', null);
+    void this.end('server-close', 0, '');
+  }
+
+  private gather(unread: Unread): Answer | Begun | Promise<Answer | Begun> {
+    this.source = unread.source;
+    return new Gather(unread).run();
+  }
+
+  /** Read a body, and send it: bit by bit over HTTP, as one message over a WebSocket. */
   private read(body: Body): void {
-    this.after(Promise.resolve(encode({ body }, NO_REQUEST)), ({ payload }) => {
-      if (typeof payload === 'string' || payload instanceof Uint8Array) this.put(payload, true);
-    });
+    this.after(Promise.resolve(encode({ body }, NO_REQUEST)).then(this.sendRead), () => undefined);
+  }
+
+  private readonly sendRead = async (encoded: Encoded): Promise<void> => {
+    const known = isUnread(encoded) ? await this.gather(encoded) : encoded;
+    if (!('unread' in known)) {
+      const { payload } = known;
+      if (this.isOpen && (typeof payload === 'string' || payload instanceof Uint8Array))
+        this.put(payload, true);
+    } else if (this.isWebSocket) {
+      const message = await collect(chunksOf(known));
+      if (this.isOpen) this.put(message, true);
+    } else {
+      await this.pour(known);
+    }
+  };
+
+  /** Send what a source gives, when there is room for it. */
+  private async pour(begun: Begun): Promise<void> {
+    const window = Math.min(WINDOW, this.highWater);
+    for await (const chunk of chunksOf(begun)) {
+      if (!this.isOpen) return;
+      this.put(typeof chunk === 'string' ? wellFormed(chunk) : chunk, true);
+      if (this.bufferedAmount >= window) await this.sentOut(this.sent - window + 1);
+    }
   }
 
   /** What is sent from now on waits until this is there. */
@@ -268,6 +321,8 @@ export class HandlerChannel implements Channel {
       })
       .catch((error: unknown) => {
         if (this.reading === reading) this.reading = undefined;
+        // A source that has been told that nobody reads on may say what it thinks of it.
+        if (!this.isOpen) return;
         this.failed(error);
         if (!this.isWebSocket) this.giveUp();
       });
@@ -348,6 +403,7 @@ export class HandlerChannel implements Channel {
   private end(status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     this.isOpen = false;
     this.opener.forget(this);
+    this.source?.letGo(false, clientGone());
     for (const waiter of this.waiters ?? []) waiter.resolve(false);
     this.waiters = undefined;
     const { onClose } = this.options;
@@ -471,7 +527,7 @@ export function publish(
 ): void {
   if (typeof data !== 'string' && !(data instanceof Uint8Array))
     throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', 'publish sends a string or bytes');
-  const payload = typeof data === 'string' ? wellFormed(data) : (asBytes(data) as Uint8Array);
+  const payload = typeof data === 'string' ? wellFormed(data) : ownBytes(data);
   wire().op(OP.publish, options.except?.id ?? '', checkTopic(topic), payload, options.close ?? false);
 }
 
@@ -486,7 +542,8 @@ class RemoteChannel {
   /** Send a message or a chunk. Returns true: whether the channel is still open is known on the I/O thread only. */
   send(data: Body | HttpResponse, close = false): boolean {
     const body = isResponse(data) ? (data.body ?? null) : data;
-    const payload = typeof body === 'string' ? wellFormed(body) : body === null ? '' : asBytes(body);
+    const payload =
+      typeof body === 'string' ? wellFormed(body) : body === null ? '' : ownPayload(asBytes(body));
     if (payload === undefined)
       throw new OffloopTypeError(
         'OFFLOOP_BAD_CHANNEL',
@@ -530,6 +587,24 @@ function wire(): Wire {
   if (found === undefined)
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'no server runs handlers on this thread');
   return found;
+}
+
+/** Its sender may use the memory again: what is sent are the bytes at the time of the call. */
+function ownPayload<T>(payload: T): T | Uint8Array {
+  return payload instanceof Uint8Array ? ownBytes(payload) : payload;
+}
+
+async function collect(chunks: AsyncIterable<string | Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of chunks) {
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    size += bytes.byteLength;
+    if (size > MESSAGE_LIMIT)
+      throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `a message of more than ${MESSAGE_LIMIT} bytes`);
+    parts.push(bytes);
+  }
+  return ownBytes(Buffer.concat(parts));
 }
 
 // ------------------------------------------------------------------------------------------------------------ checks

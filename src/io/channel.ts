@@ -154,7 +154,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
 /** What a streamed response needs of its exchange. */
 export interface StreamExchange {
   answer(status: number, head: string, payload: Payload, flags: number): void;
-  startStream(status: number, head: string, flags: number): void;
+  startStream(status: number, head: string, flags: number, length: number | null): void;
   /** Returns false when the client reads slowly; `drained` follows. */
   writeStream(data: string | Uint8Array): boolean;
   /** Bytes that wait for the client to read. */
@@ -189,17 +189,17 @@ export class StreamLine implements ServerLine {
     this.end('server-close');
   }
 
-  start(status: number, head: string, flags: number): void {
+  start(status: number, head: string, flags: number, length: number | null): void {
     if (this.ended || this.started) return;
     this.started = true;
-    this.exchange.startStream(status, head, flags);
+    this.exchange.startStream(status, head, flags, length);
   }
 
   send(data: string | Uint8Array, track: boolean): void {
     if (this.ended) return;
     if (data.length > 0) {
       // Published data and `channel(id)` know nothing of heads.
-      if (!this.started) this.start(200, '', 0);
+      if (!this.started) this.start(200, '', 0, null);
       this.sent += typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
       this.flowing = this.exchange.writeStream(data);
     }

@@ -388,7 +388,8 @@ export class PoolDispatcher {
         silent = worker;
         continue;
       }
-      const load = (spread ? worker.pending + worker.given : worker.pending) + worker.channels;
+      const load =
+        (spread ? worker.pending + worker.given : worker.pending) + worker.channels + worker.bodies.size;
       if (
         best === undefined ||
         load < bestLoad ||
@@ -628,6 +629,13 @@ export class PoolDispatcher {
     this.threads.idle(worker);
   }
 
+  /** The body of a response has been sent, or nobody wants it any more. */
+  bodyClosed(worker: Worker): void {
+    if (worker.state === 'gone') return;
+    if (worker.idle) this.threads.idle(worker);
+    this.checkDrained();
+  }
+
   /** An answer that came over the lane by itself. */
   answered(worker: Worker, ...answer: Parameters<OnAnswer>): void {
     const before = this.collecting;
@@ -695,12 +703,13 @@ export class PoolDispatcher {
     }
   }
 
-  /** Fail everything `worker` has started and not answered. */
+  /** Fail everything `worker` has started and not answered to the end. */
   failStarted(worker: Worker, error: unknown): void {
     for (const ticket of worker.outstanding()) {
       this.strike(worker, ticket);
       if (!ticket.cancelled) ticket.invocation.fail(error);
     }
+    for (const body of [...worker.bodies.values()]) body.fail(error);
     this.checkDrained();
   }
 
@@ -732,7 +741,7 @@ export class PoolDispatcher {
 
   // ----------------------------------------------------------------------------------------------------- the end
 
-  /** Resolves when nothing is queued, running or pending. */
+  /** Resolves when nothing is queued, running or pending, and no body is being sent. */
   whenDrained(): Promise<void> {
     return new Promise((resolve) => {
       this.drained.push(resolve);
@@ -742,6 +751,7 @@ export class PoolDispatcher {
 
   private checkDrained(): void {
     if (this.drained.length === 0 || this.waitingNow + this.given + this.pending > 0) return;
+    for (const worker of this.threads.all) if (worker.bodies.size > 0) return;
     for (const resolve of this.drained.splice(0)) resolve();
   }
 
