@@ -12,6 +12,8 @@ export const SMALL = 16 * 1024;
 const SMALL_AND_SIZED = 64 * 1024;
 /** Ms that reading bodies may keep the thread from everything else. */
 export const SLICE = 2;
+/** The same for the beginning of one, which counts as time of its handler. */
+const FIRST_SLICE = 10;
 
 /** A response whose body is still to be read. */
 export interface Unread {
@@ -61,7 +63,7 @@ export class Gather {
    * for what cannot be sent; the source has been let go then.
    */
   run(): Answer | Begun | Promise<Answer | Begun> {
-    const until = performance.now() + SLICE;
+    const until = performance.now() + FIRST_SLICE;
     for (;;) {
       const result = this.next();
       if (isThenable<Result>(result)) {
@@ -106,7 +108,7 @@ export class Gather {
       const known = this.take(result);
       if (known === undefined) {
         // The first may take its time; from then on nobody shall wait for what is there.
-        if (first) this.until = performance.now() + SLICE;
+        if (first) this.until = performance.now() + FIRST_SLICE;
         if (this.patient || performance.now() < this.until) {
           this.wait(Promise.resolve(this.next()));
           if (!this.patient && this.parts.length > 0) this.late ??= setImmediate(this.lateNow);
