@@ -13,7 +13,7 @@ const SMALL_AND_SIZED = 64 * 1024;
 /** Ms that reading bodies may keep the thread from everything else. */
 export const SLICE = 2;
 /** The same for the beginning of one, which counts as time of its handler. */
-const FIRST_SLICE = 10;
+const FIRST_SLICE = 20;
 
 /** A response whose body is still to be read. */
 export interface Unread {
@@ -33,9 +33,9 @@ export function isUnread(encoded: Answer | Unread): encoded is Unread {
 export interface Begun {
   readonly unread: Unread;
   readonly measure: Measure;
-  /** Read already, and measured; ours. */
+  /** Read already; ours. They are in the measure, and so is `last`. */
   readonly parts: readonly Chunk[];
-  /** The last one read, and not measured: on the memory of whoever made it, since it may be very large. */
+  /** The last one read, on the memory of whoever made it, since it may be very large. */
   readonly last: Chunk | undefined;
   /** What comes next, if it has been asked for. */
   readonly reading: PromiseLike<Result> | undefined;
@@ -161,9 +161,8 @@ export class Gather {
       }
       const chunk = asChunk(result.value);
       const isText = typeof chunk === 'string';
-      // Characters are bytes at least. Whether it is the one or the other at the limit does not matter.
-      if (!this.patient && measure.total + chunk.length > SMALL) return this.begun(chunk);
       measure.add(isText ? Buffer.byteLength(chunk) : chunk.byteLength);
+      if (!this.patient && measure.total > SMALL) return this.begun(chunk);
       if (chunk.length > 0) parts.push(isText ? wellFormed(chunk) : source.owned ? chunk : ownBytes(chunk));
       return undefined;
     } catch (error) {
@@ -179,6 +178,8 @@ export class Gather {
     return { status, head, payload: payload.length === 0 ? 0 : payload, flags };
   }
 }
+
+const owned = (chunk: Chunk): Chunk => (typeof chunk === 'string' ? chunk : ownBytes(chunk));
 
 function joined(parts: readonly Chunk[]): Uint8Array {
   const first = parts[0] as Chunk;
@@ -200,20 +201,14 @@ function joined(parts: readonly Chunk[]): Uint8Array {
 export async function* chunksOf({ unread, measure, parts, last, reading }: Begun): AsyncGenerator<Chunk> {
   const { source } = unread;
   let ended = false;
+  const read = last === undefined ? parts : [...parts, source.owned ? last : owned(last)];
   // What would make it complete waits until it is certain that it does.
-  let held = measure.full ? parts.at(-1) : undefined;
+  let held = measure.full ? read.at(-1) : undefined;
   let pending = reading;
   let until = performance.now() + SLICE;
   try {
-    yield* held === undefined ? parts : parts.slice(0, -1);
-    for (let value: unknown = last ?? ''; ; ) {
-      const chunk = asChunk(value);
-      if (chunk.length > 0) {
-        measure.add(typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);
-        const own = typeof chunk === 'string' || source.owned ? chunk : ownBytes(chunk);
-        if (measure.full) held = own;
-        else yield own;
-      }
+    yield* held === undefined ? read : read.slice(0, -1);
+    for (;;) {
       if (performance.now() > until) {
         await new Promise((resolve) => setImmediate(resolve));
         until = performance.now() + SLICE;
@@ -224,7 +219,12 @@ export async function* chunksOf({ unread, measure, parts, last, reading }: Begun
       pending = undefined;
       if (result.done === true) break;
       ended = false;
-      value = result.value;
+      const chunk = asChunk(result.value);
+      if (chunk.length === 0) continue;
+      measure.add(typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);
+      const own = source.owned ? chunk : owned(chunk);
+      if (measure.full) held = own;
+      else yield own;
     }
     measure.end();
     if (held !== undefined) yield held;

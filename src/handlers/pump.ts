@@ -155,7 +155,7 @@ class Body implements OpenBody {
     outlet.start(status, head, flags, length);
     try {
       for (const part of parts) this.put(part);
-      if (last !== undefined) this.accept(last);
+      if (last !== undefined) this.hold(last);
     } catch (error) {
       this.fail(error, false);
       return TAKEN;
@@ -228,9 +228,13 @@ class Body implements OpenBody {
 
   private accept(chunk: Chunk): void {
     const { measure } = this;
-    const isText = typeof chunk === 'string';
-    if (measure.length !== null) measure.add(isText ? Buffer.byteLength(chunk) : chunk.byteLength);
-    if (isText ? chunk.length <= LARGE : chunk.byteLength <= PIECE) {
+    if (measure.length !== null)
+      measure.add(typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);
+    this.hold(chunk);
+  }
+
+  private hold(chunk: Chunk): void {
+    if (typeof chunk === 'string' ? chunk.length <= LARGE : chunk.byteLength <= PIECE) {
       this.put(chunk);
     } else {
       this.rest = chunk;

@@ -32,7 +32,8 @@ export class BodyWriter {
   movedAt = performance.now();
   private readonly backlog: (string | Uint8Array)[] = [];
   private keptBytes = 0;
-  private begun = false;
+  /** Anything of it has been given to the engine. */
+  begun = false;
   /** The client does not read: what comes now is kept. */
   private full = false;
   private ending = false;

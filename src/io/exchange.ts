@@ -255,9 +255,11 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   startStream(status: number, head: string, flags: number, length: number | null): void {
     if (this.over) return;
     this.answeredYet = true;
-    this.host.answered(status, flags);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
-    const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, close);
+    const writeHead = (): void => {
+      this.host.answered(status, flags);
+      this.host.writer.begin(this.res, status, head, flags, close);
+    };
     this.writer = new BodyWriter(this.res, this, writeHead, length, close);
   }
 
@@ -307,7 +309,13 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   failStream(error: unknown): void {
     if (this.over) return;
     this.host.failed(`${this.method} ${this.path}`, error);
-    this.cutStream();
+    if (this.writer?.begun === true) {
+      this.cutStream();
+      return;
+    }
+    // The head leaves with the first of the body.
+    this.answeredYet = false;
+    this.turnAway(REFUSALS.failed, 0, error);
   }
 
   refuseStopping(): void {
