@@ -18,6 +18,9 @@ export interface RequestInfo {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** Bytes of a Blob that are read at once. */
+const SLICE = 64 * 1024;
+
 const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING };
 
 /** An answer, or one whose body is still to be read. */
@@ -212,9 +215,7 @@ function withBody(
   if (body instanceof FileBody) return withFile(status, head, body, request);
   if (isBlob(body)) {
     if (!head.hasContentType && body.type !== '') head.add('content-type', body.type);
-    const { size } = body;
-    const chunks = (): AsyncIterable<Uint8Array> => body.stream() as unknown as AsyncIterable<Uint8Array>;
-    return withSource(status, head, { length: size, chunks }, request);
+    return withSource(status, head, { length: body.size, chunks: () => slicesOf(body) }, request);
   }
   const source = sourceOf(body);
   if (source !== undefined) return withStream(status, head, source, request);
@@ -302,6 +303,12 @@ async function withFile(status: number, head: Head, body: FileBody, request: Req
   if (source === undefined) return encodeText(404, 'Not Found', request.isHead);
   if (!head.hasContentType) head.add('content-type', body.contentType);
   return withSource(status, head, source, request);
+}
+
+/** Its own stream gives all that is in memory at once. */
+async function* slicesOf(blob: Blob): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < blob.size; at += SLICE)
+    yield new Uint8Array(await blob.slice(at, at + SLICE).arrayBuffer());
 }
 
 function isBlob(body: object): body is Blob {

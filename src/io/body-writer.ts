@@ -66,12 +66,16 @@ export class BodyWriter {
     return this.keptBytes;
   }
 
-  /** Returns false when the client reads slowly; `drained` follows. Bytes are ours from here on. */
-  write(data: string | Uint8Array): boolean {
+  /**
+   * Returns false when the client reads slowly; `drained` follows. Bytes are ours from here on, unless they are `lent`: then
+   * what does not leave at once is copied. Only the first can be.
+   */
+  write(data: string | Uint8Array, lent = false): boolean {
     this.movedAt = performance.now();
-    const own = this.length !== null && typeof data === 'string' ? Buffer.from(data) : data;
-    if (this.full) this.keep(own);
-    else this.feed(own);
+    const bytes = this.length !== null && typeof data === 'string' ? Buffer.from(data) : data;
+    if (this.full) this.keep(bytes);
+    else this.feed(bytes);
+    if (lent && this.backlog.length > 0) this.backlog[0] = Uint8Array.from(this.backlog[0] as Uint8Array);
     return !this.full;
   }
 

@@ -51,6 +51,9 @@ export interface ExchangeHost extends ChannelHost {
   broken(error: unknown): void;
 }
 
+/** Bodies from this many bytes on are written as fast as the client reads, instead of being copied into the engine. */
+const LARGE = 128 * 1024;
+
 /** Ms between looks whether a refused client still sends. */
 const LINGER_STEP = 100;
 /** Ms after which it is cut in any case. */
@@ -408,13 +411,32 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   /** @internal Runs in a callback of the engine's, so nothing may escape. */
   write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     try {
-      if (this.host.writer.write(this.res, status, head, payload, flags, close, this)) this.finish();
-      else this.hook();
+      if (payload !== null && typeof payload !== 'number' && payload.length >= LARGE) {
+        this.writeLarge(status, head, payload, flags, close);
+        return;
+      }
+      this.host.writer.write(this.res, status, head, payload, flags, close);
+      this.finish();
     } catch (error) {
       this.host.broken(error);
       this.finish();
       this.res.close();
     }
+  }
+
+  private writeLarge(
+    status: number,
+    head: string,
+    payload: string | Uint8Array,
+    flags: number,
+    close: boolean,
+  ): void {
+    this.hook();
+    const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
+    const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, close);
+    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength, close);
+    // An inline handler may do what it likes with its bytes after this.
+    this.writer.write(bytes, true);
   }
 
   /** The answer has been written to the last byte. */

@@ -111,6 +111,9 @@ export class RawClient {
   }
 
   private async take(length: number): Promise<Buffer> {
+    // Put together once, not with every packet: bodies may be large.
+    const have = this.received - this.gather().length;
+    while (this.received - have < length && this.ended === undefined) await this.something();
     await this.waitFor((buffer) => (buffer.length >= length ? true : undefined));
     const taken = Buffer.from(this.buffer.subarray(0, length));
     this.buffer = this.buffer.subarray(length);
