@@ -184,7 +184,13 @@ export class StreamLine implements ServerLine {
   // ------------------------------------------------------------------------------------------------ from its owner
 
   answer(status: number, head: string, payload: Payload, flags: number): void {
-    if (this.ended || this.started) return;
+    if (this.ended) return;
+    if (this.started) {
+      // Published data was first, and brought a head of its own.
+      if (payload !== null && typeof payload !== 'number') this.send(payload, false);
+      this.close(1000);
+      return;
+    }
     this.exchange.answer(status, head, payload, flags);
     this.end('server-close');
   }
