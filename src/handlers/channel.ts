@@ -473,6 +473,8 @@ export function asChannel(req: HttpRequest, options: ChannelOptions = {}): Chann
   if (root._channel !== undefined) {
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'this request has been answered with a channel already');
   }
+  if (root._answered)
+    throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'the response to this request is under way already');
   checkOptions(options);
   const problem = root.isWebSocket ? handshakeProblem(root) : undefined;
   const isWebSocket = root.isWebSocket && problem === undefined;

@@ -38,7 +38,7 @@ const TELL_AFTER = 0.25;
 /** Ms between looks at the size of the heap. */
 const HEAP_EVERY = 1000;
 /** From so many bytes on memory changes hands; less is cheaper to copy. */
-const TRANSFER_FROM = 4096;
+const TRANSFER_FROM = 8192;
 /** Ms a handler waits for the address of its peer before it goes on without. */
 const ADDRESS_TIMEOUT = 1000;
 

@@ -46,7 +46,6 @@ export class Gather {
   private readonly measure: Measure;
   private over = false;
   private reading: PromiseLike<Result> | undefined;
-  private late: NodeJS.Immediate | undefined;
   private until = Number.POSITIVE_INFINITY;
   /** Nothing to be gained from sending a part of it early. */
   private readonly patient: boolean;
@@ -97,10 +96,13 @@ export class Gather {
 
   private wait(reading: PromiseLike<Result>): void {
     this.reading = reading;
-    reading.then(this.got, this.lost);
+    reading.then(
+      (result) => this.got(result),
+      (error: unknown) => this.lost(error),
+    );
   }
 
-  private readonly got = (result: Result): void => {
+  private got(result: Result): void {
     if (this.over) return;
     try {
       this.reading = undefined;
@@ -111,7 +113,7 @@ export class Gather {
         if (first) this.until = performance.now() + FIRST_SLICE;
         if (this.patient || performance.now() < this.until) {
           this.wait(Promise.resolve(this.next()));
-          if (!this.patient && this.parts.length > 0) this.late ??= setImmediate(this.lateNow);
+          if (!this.patient && this.parts.length > 0) late.add(this);
           return;
         }
       }
@@ -120,28 +122,29 @@ export class Gather {
     } catch (error) {
       this.failed(error);
     }
-  };
+  }
 
-  private readonly lost = (error: unknown): void => {
+  private lost(error: unknown): void {
     if (this.over) return;
     this.unread.source.letGo(true);
     this.failed(error);
-  };
+  }
 
   private failed(error: unknown): void {
     this.finish();
     this.settle.reject(error);
   }
 
-  private readonly lateNow = (): void => {
+  /** The loop has turned, and there is more to come. */
+  waitNoLonger(): void {
     if (this.over) return;
     this.finish();
     this.settle.resolve(this.begun(undefined));
-  };
+  }
 
   private finish(): void {
     this.over = true;
-    clearImmediate(this.late);
+    late.gathers.delete(this);
   }
 
   private begun(last: Chunk | undefined): Begun {
@@ -178,6 +181,22 @@ export class Gather {
     return { status, head, payload: payload.length === 0 ? 0 : payload, flags };
   }
 }
+
+/** Those that have read something in this turn of the loop, and wait for more. */
+const late = {
+  gathers: new Set<Gather>(),
+  scheduled: false,
+
+  add(gather: Gather): void {
+    this.gathers.add(gather);
+    if (this.scheduled) return;
+    this.scheduled = true;
+    setImmediate(() => {
+      this.scheduled = false;
+      for (const gather of this.gathers) gather.waitNoLonger();
+    });
+  },
+};
 
 const owned = (chunk: Chunk): Chunk => (typeof chunk === 'string' ? chunk : ownBytes(chunk));
 

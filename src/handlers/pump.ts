@@ -47,7 +47,51 @@ export function sendBody(
   opener: BodyOpener,
   response: object,
 ): Answer | Promise<Answer> {
-  return new Body(unread, req, opener, response).begin();
+  const gather = new Gather(unread);
+  let known: Answer | Begun | Promise<Answer | Begun>;
+  try {
+    known = gather.run();
+  } catch (error) {
+    writeFailed(error, req, opener, response);
+    throw error;
+  }
+  if (!isThenable<Answer | Begun>(known)) return begin(known, req, opener, response);
+  req._sending = gather;
+  return known.then(
+    (known) => {
+      req._sending = undefined;
+      return begin(known, req, opener, response);
+    },
+    (error: unknown) => {
+      req._sending = undefined;
+      // One that has been told to stop has not failed.
+      if (!req._aborted) writeFailed(error, req, opener, response);
+      throw error;
+    },
+  );
+}
+
+function begin(
+  known: Answer | Begun,
+  req: RingRequest,
+  opener: BodyOpener,
+  response: object,
+): Answer | Promise<Answer> {
+  if (!('unread' in known)) return known;
+  const turn = bodies.enter();
+  if (turn === undefined) return new Body(known, req, opener, response).start(known);
+  // Its handler is not done before that: so it counts, and handlerTimeout is for it.
+  req._sending = turn;
+  return turn.promise.then(
+    () => {
+      req._sending = undefined;
+      return new Body(known, req, opener, response).start(known);
+    },
+    (reason: unknown) => {
+      known.unread.source.letGo(false, reason);
+      throw reason;
+    },
+  );
 }
 
 /** Tell a response that it could not be sent. Its handler may be told more than the log. */
@@ -70,8 +114,8 @@ class Body implements OpenBody {
   queued = false;
 
   private readonly source: Source;
-  private outlet: BodyOutlet | null | undefined;
-  private measure!: Measure;
+  private readonly measure: Measure;
+  private outlet: BodyOutlet | undefined;
   private over = false;
   /** Bytes given away, those of which it is known that they have left, and up to where word was asked for. */
   private sent = 0;
@@ -88,69 +132,25 @@ class Body implements OpenBody {
   private until = 0;
 
   constructor(
-    private readonly unread: Unread,
+    { unread, measure }: Begun,
     private readonly req: RingRequest,
     private readonly opener: BodyOpener,
     private readonly response: object,
   ) {
     this.source = unread.source;
+    this.measure = measure;
   }
 
-  begin(): Answer | Promise<Answer> {
-    const gather = new Gather(this.unread);
-    let known: Answer | Begun | Promise<Answer | Begun>;
-    try {
-      known = gather.run();
-    } catch (error) {
-      throw this.failedEarly(error);
-    }
-    if (!isThenable<Answer | Begun>(known)) return this.decide(known);
-    this.req._sending = gather;
-    return known.then(
-      (known) => {
-        this.req._sending = undefined;
-        return this.decide(known);
-      },
-      (error: unknown) => {
-        this.req._sending = undefined;
-        throw this.failedEarly(error);
-      },
-    );
-  }
-
-  private failedEarly(error: unknown): unknown {
-    // One that has been told to stop has not failed.
-    if (!this.req._aborted) writeFailed(error, this.req, this.opener, this.response);
-    return error;
-  }
-
-  private decide(known: Answer | Begun): Answer | Promise<Answer> {
-    if (!('unread' in known)) return known;
-    const turn = bodies.enter();
-    if (turn === undefined) return this.start(known);
-    // Its handler is not done before that: so it counts, and handlerTimeout is for it.
-    this.req._sending = turn;
-    return turn.promise.then(
-      () => {
-        this.req._sending = undefined;
-        return this.start(known);
-      },
-      (reason: unknown) => {
-        this.source.letGo(false, reason);
-        throw reason;
-      },
-    );
-  }
-
-  private start({ parts, last, measure, reading }: Begun): Answer {
+  /** Send the head and what has been read. */
+  start({ unread, parts, last, reading }: Begun): Answer {
+    this.req._answered = true;
     const outlet = this.opener.openBody(this, this.req);
     if (outlet === null) {
       this.source.letGo(false, clientGone());
       bodies.leave();
       return TAKEN;
     }
-    const { status, head, flags, length } = this.unread;
-    this.measure = measure;
+    const { status, head, flags, length } = unread;
     this.outlet = outlet;
     outlet.start(status, head, flags, length);
     try {

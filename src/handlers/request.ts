@@ -53,6 +53,7 @@ export class RingRequest implements HttpRequest {
   /** @internal What the request has been answered with, if it is a channel. */ _channel:
     | HandlerChannel
     | undefined;
+  /** @internal Its response is under way: it is too late for a channel. */ _answered = false;
   /** @internal The body of its response, before the head is out. */ _sending:
     | { abort(reason: unknown): void }
     | undefined;
