@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServerOptions } from 'offloop';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askAndStall, bodyOf, fetchBody, hash, STREAMS, target } from './support/body-client.js';
+import { askAndStall, bodyOf, fetchBody, hash, STREAMS, standsStill, target } from './support/body-client.js';
 import { RawClient, WAYS } from './support/http-raw.js';
 import { gate, log } from './support/pool-client.js';
 import { serve, type TestServer, until } from './support/server.js';
@@ -238,22 +238,8 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     const file = log();
     const query = { bytes: 100_000_000, size: 50_000, id: kind, log: file.path, signal: 1 };
     const client = await askAndStall(test.port, `/body/${kind}`, query);
-    const made = async (): Promise<number> =>
-      Number(await (await fetch(`${test.url}/made?id=${kind}`)).text());
-    let before = -1;
-    await until(
-      async () => {
-        await new Promise((resolve) => setTimeout(resolve, 100));
-        const now = await made();
-        const stands = now === before && now > 0;
-        before = now;
-        return stands;
-      },
-      'it stands still',
-      8000,
-    );
     // What the sockets take, which is up to the system, and the window.
-    expect(before).toBeLessThan(20_000_000);
+    expect(await standsStill(test.url, kind)).toBeLessThan(20_000_000);
     expect(file.lines()).toEqual(['begun']);
     client.reset();
     await quiet(test);

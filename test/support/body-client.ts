@@ -1,9 +1,10 @@
 /** Clients of the handler in test/fixtures/http/streams.mjs, whose bodies all have the same bytes. */
 import { createHash } from 'node:crypto';
 import { get as httpGet, type IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { RawClient } from './http-raw.js';
-import { fixture, within } from './server.js';
+import { fixture, until, within } from './server.js';
 
 export const STREAMS = fixture('http/streams.mjs');
 
@@ -72,4 +73,21 @@ export async function askAndStall(port: number, path: string, query: Query = {})
   client.socket.pause();
   client.send(`GET ${target(path, query)} HTTP/1.1\r\nHost: a\r\n\r\n`);
   return client;
+}
+
+/** Wait until the sources of this id make nothing more. Returns how many bytes the last of them has made. */
+export async function standsStill(url: string, id: string): Promise<number> {
+  let before = -1;
+  await until(
+    async () => {
+      const made = Number(await (await fetch(`${url}/made?id=${id}`)).text());
+      const still = made > 0 && made === before;
+      before = made;
+      if (!still) await sleep(100);
+      return still;
+    },
+    'it stands still',
+    10_000,
+  );
+  return before;
 }
