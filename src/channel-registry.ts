@@ -39,7 +39,7 @@ export class ChannelRegistry {
         line.answer((a as number) % 1024, b as string, c as Payload, Math.floor((a as number) / 1024));
         return;
       case OP.start:
-        line.start((a as number) % 1024, b as string, Math.floor((a as number) / 1024));
+        line.start((a as number) % 1024, b as string, Math.floor((a as number) / 1024), c as number | null);
         return;
       case OP.send:
         line.send(a as string | Uint8Array, b as boolean);

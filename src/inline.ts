@@ -4,6 +4,7 @@ import { channels } from './channel-registry.js';
 import { Deadlines, type Due } from './deadlines.js';
 import { type HandlerChannel, setWire } from './handlers/channel.js';
 import { answerTo, invoke } from './handlers/invoke.js';
+import type { OpenBody } from './handlers/pump.js';
 import { clientGone, isThenable, timeIsUp } from './handlers/reasons.js';
 import { type ChannelOpener, type RequestSource, RingRequest } from './handlers/request.js';
 import type { Handler } from './handlers/types.js';
@@ -11,6 +12,9 @@ import {
   type Accept,
   type Accepted,
   type Answer,
+  type BodyLine,
+  type BodyOutlet,
+  type BodyOwner,
   type ChannelLine,
   type ChannelOwner,
   type ChannelStatus,
@@ -93,6 +97,14 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
     channels.delete(channel.id);
   }
 
+  openBody(body: OpenBody, { _source }: RingRequest): BodyOutlet | null {
+    return (_source as Invocation).openBody(new InlineBodyOwner(body));
+  }
+
+  beforeSending(work: () => void): void {
+    setImmediate(work);
+  }
+
   close(): void {
     // Deadlines of what still runs hold; their timer keeps nothing alive.
   }
@@ -115,6 +127,18 @@ class InlineOwner implements ChannelOwner {
   closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     channels.delete(line.id);
     return this.channel._closed(status, code, reason);
+  }
+}
+
+/** Tells a body what becomes of it, on this thread. */
+class InlineBodyOwner implements BodyOwner {
+  constructor(private readonly body: OpenBody) {}
+
+  flowed(total: number): void {
+    this.body.flowed(total);
+  }
+  closed(_line: BodyLine, whole: boolean): void {
+    if (!whole) this.body.unwanted();
   }
 }
 

@@ -92,6 +92,8 @@ export interface Invocation {
    * how an upgrade to WebSocket is answered, null for plain HTTP. Null when there is nobody to talk to any more.
    */
   openChannel(id: string, owner: ChannelOwner, accept: Accept | null): ChannelLine | null;
+  /** The handler has answered with a body that comes bit by bit. Null when nobody waits for it any more. */
+  openBody(owner: BodyOwner): BodyLine | null;
   /** It will not be run, or nobody waits for it any more: the answer that stands for this. */
   refuse(reason: RefusalReason, detail: RefusalDetail): void;
 }
@@ -172,9 +174,12 @@ export interface ChannelLine {
   readonly id: string;
   /** A whole HTTP response, which ends the channel. */
   answer(status: number, head: string, payload: Payload, flags: number): void;
-  /** The head of an HTTP response whose body comes in chunks. */
-  start(status: number, head: string, flags: number): void;
-  /** A chunk of the body, or a message. `track`: say when everything up to here has left, see {@link ChannelOwner}. */
+  /** The head of an HTTP response whose body comes bit by bit: `length` bytes of it, or chunked when that is null. */
+  start(status: number, head: string, flags: number, length: number | null): void;
+  /**
+   * A bit of the body, or a message. `track`: say when everything up to here has left, see {@link ChannelOwner}. Bytes are not
+   * changed from here on.
+   */
   send(data: string | Uint8Array, track: boolean): void;
   /** Finish the response, cut it for {@link CUT}, or close the WebSocket with this code and reason. */
   close(code: number, reason: string): void;
@@ -220,20 +225,52 @@ export interface ChannelOwner {
   ): Promise<unknown> | undefined;
 }
 
+/**
+ * Where the thread that reads a body puts it, bit by bit. Its answer is out of the hands of its handler; it has no callbacks
+ * and no topics, and is nobody's channel. Calls on one that is closed do nothing.
+ */
+export interface BodyOutlet {
+  /** The head: `length` bytes follow, or chunks when that is null. */
+  start(status: number, head: string, flags: number, length: number | null): void;
+  /** Bytes are the outlet's from here on. `track`: say when everything up to here has left. */
+  send(data: Uint8Array, track: boolean): void;
+  /** That was all of it. */
+  end(): void;
+  /** The rest will never come: log why, and cut the connection, so that nobody takes it for the whole. */
+  fail(error: unknown): void;
+}
+
+/** The I/O side of a body. */
+export interface BodyLine extends BodyOutlet {
+  /** When anything of it was last given or taken, on the performance.now() clock. */
+  readonly movedAt: number;
+}
+
+/** Who reads a body, as src/io sees it. I/O thread. */
+export interface BodyOwner {
+  /** So many bytes of it have left, see `track` above. */
+  flowed(total: number): void;
+  /** The last one. `whole`: it has been ended; else nobody wants the rest. */
+  closed(line: BodyLine, whole: boolean): void;
+}
+
 /** Where published data reaches subscribers: every server is one. I/O thread. */
 export interface TopicHost {
   publish(topic: string, data: string | Uint8Array, close: boolean, except: string): void;
 }
 
-/** What the thread of a handler asks of the I/O thread for its channels: five fields for each, in one flat array. */
+/**
+ * What the thread of a handler asks of the I/O thread for its channels and bodies: five fields for each, in one flat array.
+ * Bytes are the line's: whoever asks has made them for that, keeps nothing of them, and they are whole buffers.
+ */
 export const OP = {
   /** id, number of the invocation, lines of the 101 or null, subprotocol; for a defined channel `\n name \n state` behind it. */
   open: 0,
-  /** id, number of the invocation, microseconds. The handler has returned, its channel answers. */
+  /** id, number of the invocation, microseconds. The handler has returned, its channel or its body answers. */
   done: 1,
   /** id, status + 1024 * flags, head, payload. */
   answer: 2,
-  /** id, status + 1024 * flags, head. */
+  /** id, status + 1024 * flags, head, bytes of the body or null. */
   start: 3,
   /** id, data, track. */
   send: 4,
@@ -252,6 +289,17 @@ export const OP = {
   settled: 11,
   /** id, number of the event, microseconds, state or null. An event of a defined channel is through. */
   handled: 12,
+  /**
+   * A {@link BodyOutlet}. Ops of its own, so that nobody who makes up the id of a channel writes into a response.
+   * id, number of the invocation it answers.
+   */
+  openBody: 13,
+  /** id, status + 1024 * flags, head, bytes of the body or null. */
+  startBody: 14,
+  /** id, data, track. */
+  sendBody: 15,
+  /** id. It is complete. */
+  endBody: 16,
 } as const;
 export const OP_FIELDS = 5;
 /** In place of a close code: what was sent of a response is not all of it, and its client shall know. */
@@ -311,10 +359,12 @@ export type Notice =
   /** The client of a running invocation is gone. */
   | { readonly kind: 'cancel'; readonly seq: number }
   /**
-   * All that a channel had sent when it asked has left the server: `total` bytes since it was opened. -1: the channel is
-   * closed, and what has not left never will.
+   * All that a channel or a body had sent when it asked has left the server: `total` bytes since it was opened. -1: the
+   * channel is closed, and what has not left never will.
    */
   | { readonly kind: 'flowed'; readonly id: string; readonly total: number }
+  /** Nobody wants the rest of a body. */
+  | { readonly kind: 'unwanted'; readonly id: string }
   /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */
   | { readonly kind: 'timeout'; readonly seq: number; readonly ms: number }
   /** Import a handler module and run its onWorkerStart; answered by `loaded` or `load-failed`. */
@@ -324,7 +374,7 @@ export type Notice =
 
 /** In place of the status of an answer: the handler returned a promise, its answer comes later. */
 export const STATUS_PENDING = 0;
-/** The same: the handler answers through a channel. */
+/** The same: the handler answers through a channel, or with a body that is under way. */
 export const STATUS_TAKEN = 1;
 
 export type Command =
@@ -342,6 +392,8 @@ export type Command =
       readonly flags: number;
       readonly micros: number;
     }
+  /** The source of a body failed when the head was out. What was sent of it before has come. */
+  | { readonly kind: 'body-failed'; readonly id: string; readonly error: ErrorRecord }
   /** The handler threw, or its promise was rejected. */
   | { readonly kind: 'failed'; readonly seq: number; readonly error: ErrorRecord; readonly micros: number }
   /** A handler reads the address of the peer of a running invocation, and waits for it: see {@link AddressSlot}. */

@@ -280,7 +280,9 @@ class OffloopServer implements Server {
         'OFFLOOP_BAD_CHANNEL',
         'publish takes a topic, a string of at least one character, and a string or bytes',
       );
-    this.http.publish(topic, data, options.close ?? false, '');
+    // What a slow client gets later are the bytes at the time of the call.
+    const own = typeof data === 'string' ? data : new Uint8Array(data);
+    this.http.publish(topic, own, options.close ?? false, '');
   }
 
   async reload(): Promise<void> {

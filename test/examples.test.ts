@@ -190,6 +190,33 @@ describe('the examples', () => {
     expect(await stop()).toBe(0);
   });
 
+  it('csv-export sends a table of any size, and a small one as a whole', async () => {
+    const { urls, stop } = await start('csv-export');
+    const { origin } = new URL(String(urls[0]));
+    expect(await status(`${origin}/`)).toBe(400);
+    const small = await fetch(`${origin}/?rows=2`);
+    expect(small.headers.get('content-length')).toBe('84');
+    expect(await small.text()).toBe(
+      'order,customer,amount\r\n1,"Grace ""Amazing"" Hopper",79.19\r\n2,"Lamarr, Hedy",158.38\r\n',
+    );
+    const large = await fetch(`${origin}/?rows=200000`);
+    expect([large.headers.get('content-length'), large.headers.get('content-type')]).toEqual([
+      null,
+      'text/csv',
+    ]);
+    const lines = (await large.text()).split('\r\n');
+    expect(lines.length).toBe(200_002);
+    expect(lines[3]).toBe('3,Ada Lovelace,237.57');
+    expect(lines.at(-2)).toBe('200000,"Lamarr, Hedy",0.00');
+
+    // Who leaves in the middle leaves nothing behind.
+    const aborter = new AbortController();
+    const left = await fetch(`${origin}/?rows=100000000`, { signal: aborter.signal });
+    await left.body?.getReader().read();
+    aborter.abort();
+    expect(await stop()).toBe(0);
+  });
+
   it('ticker sends prices to sockets and streams, each those it asked for', async () => {
     const { urls, stop } = await start('ticker', 1, { EVERY: '20' });
     const { origin } = new URL(String(urls[0]));

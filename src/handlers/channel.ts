@@ -12,10 +12,12 @@ import {
   OP,
   type OpField,
 } from '../protocol.js';
+import { type Begun, chunksOf, Gather, isUnread, type Unread } from './gather.js';
 import { handshakeProblem } from './handshake.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
-import { asBytes, encode, encodeHead, wellFormed } from './respond.js';
+import { asBytes, type Encoded, encode, encodeHead, type RequestInfo } from './respond.js';
+import { ownBytes, type Source, wellFormed } from './source.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
 /** Why a channel ended: the close code of a WebSocket, 1005 without one, 1006 when the connection broke; 0 for HTTP. */
@@ -96,7 +98,14 @@ const TRACK_EVERY = 16 * 1024;
 const HIGH_WATER = 1024 * 1024;
 /** The engine drops what waits beyond. */
 const MOST_HIGH_WATER = 16 * 1024 * 1024;
+/** Bytes of a body sent bit by bit that may be on their way, if `highWater` is not less. */
+const WINDOW = 256 * 1024;
+/** Bytes of a WebSocket message that is read from a stream or a file: it has to be there as a whole. */
+const MESSAGE_LIMIT = 64 * 1024 * 1024;
 const MAX_REASON = 123;
+
+/** What is sent behind the head of a response, or over a WebSocket, depends on no request. */
+const NO_REQUEST: RequestInfo = { isHead: false, method: 'GET', headers: {} };
 
 interface Waiter {
   readonly position: number;
@@ -118,8 +127,9 @@ export class HandlerChannel implements Channel {
   protected tail: Promise<void> | undefined;
   /** Callbacks that became due while one was being called: they come behind its promise. */
   private behind: (() => unknown)[] = [];
-  /** Bodies that have to be read first; what is sent behind them waits. */
+  /** Bodies that are being read; what is sent behind them waits. */
   private reading: Promise<void> | undefined;
+  protected source: Source | undefined;
   private waiters: Waiter[] | undefined;
 
   constructor(
@@ -212,7 +222,7 @@ export class HandlerChannel implements Channel {
   private putBody(body: NonNullable<Body>, accepted: boolean): boolean {
     if (typeof body === 'string') return this.put(wellFormed(body), accepted);
     const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(bytes, accepted);
+    if (bytes !== undefined) return this.put(ownBytes(bytes), accepted);
     if (!accepted && !this.admit(1)) return false;
     this.read(body);
     return true;
@@ -238,9 +248,10 @@ export class HandlerChannel implements Channel {
       const preset =
         this.isPreset && response.status === undefined && response.headers === undefined ? FLAG_PRESET : 0;
       if (close || status === 204 || status === 205 || status === 304) {
-        const answer = encode(whole, this.isHead);
+        const encoded = encode(whole, this.request ?? NO_REQUEST);
+        const known = isThenable<Encoded>(encoded) || !isUnread(encoded) ? encoded : this.gather(encoded);
         this.started = true;
-        this.answer(answer, preset);
+        this.answer(known, preset);
         return true;
       }
       const { head, flags } = encodeHead(status, headers);
@@ -253,23 +264,68 @@ export class HandlerChannel implements Channel {
   }
 
   /** A whole response, which ends the channel. */
-  private answer(answer: Answer | PromiseLike<Answer>, preset = 0): void {
-    if (isThenable<Answer>(answer)) {
-      this.after(answer, (known) => this.answer(known, preset));
+  private answer(answer: Answer | Begun | PromiseLike<Encoded | Begun>, preset = 0): void {
+    if (isThenable<Encoded | Begun>(answer) || 'unread' in answer) {
+      this.after(this.answerLater(answer, preset), () => undefined);
       return;
     }
     const { status, head, payload, flags } = answer;
     // Inline, word of the end comes before this returns.
     this.isOpen = false;
-    this.opener.op(OP.answer, this.id, status + 1024 * (flags + preset), head, payload);
+    this.opener.op(OP.answer, this.id, status + 1024 * (flags + preset), head, ownPayload(payload));
     void this.end('server-close', 0, '');
   }
 
-  /** Read a body that is not there yet. */
+  private async answerLater(answer: Begun | PromiseLike<Encoded | Begun>, preset: number): Promise<void> {
+    const encoded = await answer;
+    const known = 'source' in encoded ? await this.gather(encoded) : encoded;
+    if (!this.isOpen) return;
+    if (!('unread' in known)) {
+      this.answer(known, preset);
+      return;
+    }
+    const { status, head, flags, length } = known.unread;
+    this.opener.op(OP.start, this.id, status + 1024 * (flags + preset), head, length);
+    await this.pour(known);
+    // Now, and not behind what else has been sent: this was all.
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.opener.op(OP.close, this.id, 1000, '', null);
+    void this.end('server-close', 0, '');
+  }
+
+  private gather(unread: Unread): Answer | Begun | Promise<Answer | Begun> {
+    this.source = unread.source;
+    return new Gather(unread).run();
+  }
+
+  /** Read a body, and send it: bit by bit over HTTP, as one message over a WebSocket. */
   private read(body: Body): void {
-    this.after(Promise.resolve(encode({ body }, false)), ({ payload }) => {
-      if (typeof payload === 'string' || payload instanceof Uint8Array) this.put(payload, true);
-    });
+    this.after(Promise.resolve(encode({ body }, NO_REQUEST)).then(this.sendRead), () => undefined);
+  }
+
+  private readonly sendRead = async (encoded: Encoded): Promise<void> => {
+    const known = isUnread(encoded) ? await this.gather(encoded) : encoded;
+    if (!('unread' in known)) {
+      const { payload } = known;
+      if (this.isOpen && (typeof payload === 'string' || payload instanceof Uint8Array))
+        this.put(payload, true);
+    } else if (this.isWebSocket) {
+      const message = await collect(chunksOf(known));
+      if (this.isOpen) this.put(message, true);
+    } else {
+      await this.pour(known);
+    }
+  };
+
+  /** Send what a source gives, when there is room for it. */
+  private async pour(begun: Begun): Promise<void> {
+    const window = Math.min(WINDOW, this.highWater);
+    for await (const chunk of chunksOf(begun)) {
+      if (!this.isOpen) return;
+      this.put(typeof chunk === 'string' ? wellFormed(chunk) : chunk, true);
+      if (this.bufferedAmount >= window) await this.sentOut(this.sent - window + 1);
+    }
   }
 
   /** What is sent from now on waits until this is there. */
@@ -281,6 +337,8 @@ export class HandlerChannel implements Channel {
       })
       .catch((error: unknown) => {
         if (this.reading === reading) this.reading = undefined;
+        // A source that has been told that nobody reads on may say what it thinks of it.
+        if (!this.isOpen) return;
         this.failed(error);
         if (!this.isWebSocket) this.giveUp();
       });
@@ -361,6 +419,7 @@ export class HandlerChannel implements Channel {
   protected end(status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     this.isOpen = false;
     this.opener.forget(this);
+    this.source?.letGo(false, clientGone());
     this.neverLeaves();
     return this.runClose(status, code, reason);
   }
@@ -458,6 +517,8 @@ export function openChannel<C extends HandlerChannel>(
   if (root._channel !== undefined) {
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'this request has been answered with a channel already');
   }
+  if (root._answered)
+    throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'the response to this request is under way already');
   const problem = root.isWebSocket ? handshakeProblem(root) : undefined;
   const isWebSocket = root.isWebSocket && problem === undefined;
   // Checked before anything is promised to anybody.
@@ -503,13 +564,18 @@ function presetsOf(
     presets.push([OP.preset, (status ?? 200) + 1024 * flags, head, null]);
   }
   if (stopResponse !== undefined) {
-    const answer = encode(stopResponse, isHead);
-    if (isThenable(answer))
+    const answer = encode(stopResponse, { ...NO_REQUEST, isHead });
+    if (isThenable<Encoded>(answer) || isUnread(answer))
       throw new OffloopTypeError(
         'OFFLOOP_BAD_CHANNEL',
         'the body of a stopResponse is a string or bytes: there is no time to read anything else',
       );
-    presets.push([OP.presetStop, answer.status + 1024 * answer.flags, answer.head, answer.payload]);
+    presets.push([
+      OP.presetStop,
+      answer.status + 1024 * answer.flags,
+      answer.head,
+      ownPayload(answer.payload),
+    ]);
   }
   return presets;
 }
@@ -536,7 +602,7 @@ export function publish(
 ): void {
   if (typeof data !== 'string' && !(data instanceof Uint8Array))
     throw new OffloopTypeError('OFFLOOP_BAD_CHANNEL', 'publish sends a string or bytes');
-  const payload = typeof data === 'string' ? wellFormed(data) : (asBytes(data) as Uint8Array);
+  const payload = typeof data === 'string' ? wellFormed(data) : ownBytes(data);
   wire().op(OP.publish, options.except?.id ?? '', checkTopic(topic), payload, options.close ?? false);
 }
 
@@ -551,7 +617,8 @@ class RemoteChannel {
   /** Send a message or a chunk. Returns true: whether the channel is still open is known on the I/O thread only. */
   send(data: Body | HttpResponse, close = false): boolean {
     const body = isResponse(data) ? (data.body ?? null) : data;
-    const payload = typeof body === 'string' ? wellFormed(body) : body === null ? '' : asBytes(body);
+    const payload =
+      typeof body === 'string' ? wellFormed(body) : body === null ? '' : ownPayload(asBytes(body));
     if (payload === undefined)
       throw new OffloopTypeError(
         'OFFLOOP_BAD_CHANNEL',
@@ -595,6 +662,24 @@ function wire(): Wire {
   if (found === undefined)
     throw new OffloopError('OFFLOOP_BAD_CHANNEL', 'no server runs handlers on this thread');
   return found;
+}
+
+/** Its sender may use the memory again: what is sent are the bytes at the time of the call. */
+function ownPayload<T>(payload: T): T | Uint8Array {
+  return payload instanceof Uint8Array ? ownBytes(payload) : payload;
+}
+
+async function collect(chunks: AsyncIterable<string | Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of chunks) {
+    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+    size += bytes.byteLength;
+    if (size > MESSAGE_LIMIT)
+      throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `a message of more than ${MESSAGE_LIMIT} bytes`);
+    parts.push(bytes);
+  }
+  return ownBytes(Buffer.concat(parts));
 }
 
 // ------------------------------------------------------------------------------------------------------------ checks

@@ -14,6 +14,7 @@ import {
   type Message,
   openChannel,
 } from './channel.js';
+import { clientGone } from './reasons.js';
 import type { ChannelOpener } from './request.js';
 import type { HttpRequest } from './types.js';
 
@@ -198,6 +199,7 @@ export class DefinedHandle extends HandlerChannel {
   override _flowed(total: number): void {
     if (total === -1) {
       this.isOpen = false;
+      this.source?.letGo(false, clientGone());
       this.neverLeaves();
     } else super._flowed(total);
     if (this.through && !this.isAwaited) this.opener.forget(this);
@@ -213,6 +215,7 @@ export class DefinedHandle extends HandlerChannel {
     if (!this.opener.isOneOfMany) return super.end(status, code, reason);
     // The callback for it is an event of its own: it may run in another worker, behind what has come before.
     this.isOpen = false;
+    this.source?.letGo(false, clientGone());
     this.neverLeaves();
     return undefined;
   }

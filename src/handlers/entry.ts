@@ -13,6 +13,7 @@ import {
   type Answer,
   BOARD_CLAIM,
   BOARD_HEAP,
+  type BodyOutlet,
   type ChannelStatus,
   type Command,
   DEFINED,
@@ -30,6 +31,7 @@ import { type HandlerChannel, setWire } from './channel.js';
 import { DefinedHandle, openingOf, resumeDefined, type Snapshot } from './define-channel.js';
 import { answerTo, invoke } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
+import type { OpenBody } from './pump.js';
 import { clientGone, isThenable, timeIsUp } from './reasons.js';
 import { type ChannelOpener, type RequestSource, RingRequest } from './request.js';
 
@@ -37,6 +39,8 @@ import { type ChannelOpener, type RequestSource, RingRequest } from './request.j
 const TELL_AFTER = 0.25;
 /** Ms between looks at the size of the heap. */
 const HEAP_EVERY = 1000;
+/** From so many bytes on memory changes hands; less is cheaper to copy. */
+const TRANSFER_FROM = 8192;
 /** Ms a handler waits for the address of its peer before it goes on without. */
 const ADDRESS_TIMEOUT = 1000;
 
@@ -69,6 +73,28 @@ class LaneSource implements RequestSource {
   }
 }
 
+/** The way of a body to the I/O thread. */
+class LaneOutlet implements BodyOutlet {
+  constructor(
+    private readonly thread: WorkerThread,
+    private readonly id: string,
+  ) {}
+
+  start(status: number, head: string, flags: number, length: number | null): void {
+    this.thread.op(OP.startBody, this.id, status + 1024 * flags, head, length);
+  }
+  send(data: Uint8Array, track: boolean): void {
+    this.thread.op(OP.sendBody, this.id, data, track, null);
+  }
+  end(): void {
+    this.thread.bodies.delete(this.id);
+    this.thread.op(OP.endBody, this.id, null, null, null);
+  }
+  fail(error: unknown): void {
+    this.thread.failBody(this.id, error);
+  }
+}
+
 /** A batch that is being run: `at` is the next record, `seq` its number. */
 interface Batch {
   readonly records: readonly string[];
@@ -89,9 +115,13 @@ class WorkerThread implements ChannelOpener {
   /** The one of them that the I/O thread has not been told about, with its time on the thread so far, in microseconds. */
   private untold: { readonly seq: number; readonly held: number } | undefined;
   private readonly channels = new Map<string, HandlerChannel>();
+  readonly bodies = new Map<string, OpenBody>();
   private readonly channelPrefix: string;
   private nextChannel = 0;
-  /** What channels ask for and has not been sent. */
+  private nextBody = 0;
+  /** What is still to be said of this turn. */
+  private lastWords: (() => void)[] = [];
+  /** What channels and bodies ask for and has not been sent. */
   private ops: OpField[] = [];
   private batch: Batch | undefined;
   /** Batches that came while one was between two invocations: after an uncaught exception ticks are resumed late. */
@@ -165,7 +195,14 @@ class WorkerThread implements ChannelOpener {
         return;
       case 'flowed':
         this.channels.get(notice.id)?._flowed(notice.total);
+        this.bodies.get(notice.id)?.flowed(notice.total);
         return;
+      case 'unwanted': {
+        const body = this.bodies.get(notice.id);
+        this.bodies.delete(notice.id);
+        body?.unwanted();
+        return;
+      }
       case 'timeout':
         this.pending.get(notice.seq)?._abort(timeIsUp(notice.ms));
         this.send({ kind: 'alive', seq: notice.seq });
@@ -435,11 +472,37 @@ class WorkerThread implements ChannelOpener {
     this.send({ kind: 'stray-error', message, error: toErrorRecord(error) });
   }
 
+  // -------------------------------------------------------------------------------------------------------- bodies
+
+  openBody(body: OpenBody, { _source }: RingRequest): BodyOutlet {
+    // No channel has such an id.
+    const id = `=${(this.nextBody++).toString(36)}`;
+    this.bodies.set(id, body);
+    this.op(OP.openBody, id, (_source as LaneSource).seq, null, null);
+    return new LaneOutlet(this, id);
+  }
+
+  failBody(id: string, error: unknown): void {
+    this.bodies.delete(id);
+    this.flush();
+    this.send({ kind: 'body-failed', id, error: toErrorRecord(error) });
+  }
+
+  beforeSending(work: () => void): void {
+    this.lastWords.push(work);
+    if (this.batch === undefined) this.scheduleTell();
+  }
+
   private flush(): void {
+    if (this.lastWords.length > 0) for (const work of this.lastWords.splice(0)) work();
     if (this.ops.length === 0) return;
     const { ops } = this;
     this.ops = [];
-    this.send({ kind: 'channels', ops });
+    const transfer: ArrayBuffer[] = [];
+    for (const field of ops)
+      if (field instanceof Uint8Array && field.byteLength >= TRANSFER_FROM)
+        transfer.push(field.buffer as ArrayBuffer);
+    this.lane.postMessage({ kind: 'channels', ops } satisfies Command, transfer);
   }
 
   /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */

@@ -1,6 +1,7 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { lookup } from 'mrmime';
+import type { SizedSource } from './source.js';
 
 export interface FileOptions {
   /** Content-Type of the response, unless its headers name one. Default: by the extension, else application/octet-stream. */
@@ -31,30 +32,50 @@ function defaultContentType(name: string): string {
   return type.startsWith('text/') || type === 'application/json' ? `${type}; charset=utf-8` : type;
 }
 
-/** What reading a file came to. `missing` = there is no such file; `too-large` = more than `limit` bytes. */
-export type FileRead =
-  | { kind: 'bytes'; bytes: Uint8Array }
-  | { kind: 'size'; size: number }
-  | { kind: 'missing' }
-  | { kind: 'too-large' };
+/** Bytes of a file that are read at once. */
+const CHUNK = 64 * 1024;
 
-/** Read a file of at most `limit` bytes, or only its size. Rejects when it is there but cannot be read. */
-export async function readFileBody(body: FileBody, sizeOnly: boolean, limit: number): Promise<FileRead> {
-  let handle: Awaited<ReturnType<typeof open>>;
+/** Open a file to be read as a body. undefined = there is no such file. Rejects when it is there but cannot be opened. */
+export async function openFile({ path }: FileBody): Promise<SizedSource | undefined> {
+  let handle: FileHandle;
   try {
-    handle = await open(body.path, 'r');
+    handle = await open(path, 'r');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return { kind: 'missing' };
+    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return undefined;
     throw error;
   }
   try {
     const stat = await handle.stat();
-    if (!stat.isFile()) return { kind: 'missing' };
-    if (sizeOnly) return { kind: 'size', size: stat.size };
-    if (stat.size > limit) return { kind: 'too-large' };
-    return { kind: 'bytes', bytes: await handle.readFile() };
-  } finally {
+    if (stat.isFile()) return new FileSource(handle, stat.size);
+  } catch (error) {
     await handle.close();
+    throw error;
+  }
+  await handle.close();
+  return undefined;
+}
+
+/** So many bytes of an open file. */
+class FileSource implements SizedSource {
+  constructor(
+    private readonly handle: FileHandle,
+    readonly length: number,
+  ) {}
+
+  async *chunks(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < this.length; ) {
+      // Fresh for each chunk, since that is given away.
+      const bytes = new Uint8Array(Math.min(CHUNK, this.length - at));
+      const { bytesRead } = await this.handle.read(bytes, 0, bytes.byteLength, at);
+      // It has become shorter meanwhile: whoever reads counts.
+      if (bytesRead === 0) return;
+      at += bytesRead;
+      yield bytesRead === bytes.byteLength ? bytes : bytes.slice(0, bytesRead);
+    }
+  }
+
+  close(): Promise<void> {
+    return this.handle.close();
   }
 }

@@ -1,13 +1,13 @@
 /** One call of a handler, from request to encoded answer; the same in a worker and inline. */
 import { OffloopError } from '../errors.js';
-import { type Answer, STATUS_TAKEN } from '../protocol.js';
+import type { Answer } from '../protocol.js';
+import { isUnread } from './gather.js';
 import { isListenerResponse, openListener } from './listener.js';
-import { isThenable } from './reasons.js';
-import { BadRequestError, type RingRequest } from './request.js';
-import { encode, encodeText } from './respond.js';
+import { sendBody, writeFailed } from './pump.js';
+import { isThenable, TAKEN } from './reasons.js';
+import { BadRequestError, type ChannelOpener, type RingRequest } from './request.js';
+import { type Encoded, encode, encodeText, letGo } from './respond.js';
 import type { Handler } from './types.js';
-
-const TAKEN: Answer = { status: STATUS_TAKEN, head: '', payload: null, flags: 0 };
 
 /** Call `handler`. What it throws, and what is wrong with its answer, comes out as a throw or a rejection. */
 export function invoke(handler: Handler, req: RingRequest): Answer | Promise<Answer> {
@@ -22,12 +22,38 @@ async function encodeLater(result: PromiseLike<unknown>, req: RingRequest): Prom
 
 function answerWith(result: unknown, req: RingRequest): Answer | Promise<Answer> {
   if (isListenerResponse(result) && req._channel === undefined) openListener(req, result);
-  else if (req._channel === undefined) return encode(result, req.isHead);
+  else if (req._channel === undefined) return send(encode(result, req), req, result);
   else if (result !== req._channel && result !== null && result !== undefined) {
     const error = new OffloopError('OFFLOOP_BAD_RESPONSE', 'the request has been answered with a channel');
     req._opener?.log(`${req.method} ${req.path}: a response returned beside a channel is dropped`, error);
+    letGo(result, error);
   }
   return TAKEN;
+}
+
+function send(
+  encoded: Encoded | Promise<Encoded>,
+  req: RingRequest,
+  response: unknown,
+): Answer | Promise<Answer> {
+  if (isThenable<Encoded>(encoded)) return sendLater(encoded, req, response as object);
+  if (!isUnread(encoded)) return encoded;
+  if (req._aborted) {
+    encoded.source.letGo(false, req.signal.reason);
+    return TAKEN;
+  }
+  return sendBody(encoded, req, req._opener as ChannelOpener, response as object);
+}
+
+async function sendLater(encoded: PromiseLike<Encoded>, req: RingRequest, response: object): Promise<Answer> {
+  let known: Encoded;
+  try {
+    known = await encoded;
+  } catch (error) {
+    writeFailed(error, req, req._opener as ChannelOpener, response);
+    throw error;
+  }
+  return send(known, req, response);
 }
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */

@@ -1,5 +1,9 @@
 /** Small things that calls of handlers and channels share. */
 import { OffloopError } from '../errors.js';
+import { type Answer, STATUS_TAKEN } from '../protocol.js';
+
+/** In place of an answer: the request has been answered with a channel, or with a body that is under way. */
+export const TAKEN: Answer = { status: STATUS_TAKEN, head: '', payload: null, flags: 0 };
 
 export function isThenable<T>(value: unknown): value is PromiseLike<T> {
   return (

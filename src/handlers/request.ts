@@ -2,6 +2,7 @@ import type { ReadableStream } from 'node:stream/web';
 import { OffloopError } from '../errors.js';
 import { type Accept, ASK_ADDRESS, HEAD_FIELDS, type OpField, type PackedHead } from '../protocol.js';
 import type { HandlerChannel } from './channel.js';
+import type { BodyOpener } from './pump.js';
 import type { HttpRequest } from './types.js';
 
 /** The client sent something that cannot be understood. Thrown by `req.json()` and `req.formData()`; uncaught it is a 400. */
@@ -24,7 +25,7 @@ export interface RequestSource {
 }
 
 /** How the thread of a handler opens channels and speaks through them. */
-export interface ChannelOpener {
+export interface ChannelOpener extends BodyOpener {
   /** Whether events of defined channels may come to another thread than this one. */
   readonly isOneOfMany: boolean;
   newId(): string;
@@ -33,7 +34,6 @@ export interface ChannelOpener {
   op(op: number, id: string, a: OpField, b: OpField, c: OpField): void;
   /** It is closed. */
   forget(channel: HandlerChannel): void;
-  log(message: string, error: unknown): void;
 }
 
 /**
@@ -54,6 +54,10 @@ export class RingRequest implements HttpRequest {
   /** @internal */ readonly _opener: ChannelOpener | undefined;
   /** @internal What the request has been answered with, if it is a channel. */ _channel:
     | HandlerChannel
+    | undefined;
+  /** @internal Its response is under way: it is too late for a channel. */ _answered = false;
+  /** @internal The body of its response, before the head is out. */ _sending:
+    | { abort(reason: unknown): void }
     | undefined;
   /** @internal */ _abortSource: AbortSource | undefined;
   /** @internal This object, for what is derived from it: state that is made later belongs here. */
@@ -143,6 +147,11 @@ export class RingRequest implements HttpRequest {
   _abort(reason: unknown): void {
     this._abortSource ??= new AbortSource();
     this._abortSource.abort(reason);
+    this._sending?.abort(reason);
+  }
+  /** @internal */
+  get _aborted(): boolean {
+    return this._abortSource?.aborted === true;
   }
 
   get body(): ReadableStream<Uint8Array> | null {
@@ -212,7 +221,7 @@ export class RingRequest implements HttpRequest {
 /** Where `req.signal` comes from: remembers an abort, and makes the controller only for handlers that ask. */
 class AbortSource {
   private reason: unknown;
-  private aborted = false;
+  aborted = false;
   private controller: AbortController | undefined;
 
   get signal(): AbortSignal {

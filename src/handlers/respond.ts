@@ -2,21 +2,52 @@
  * The one table of what a handler may return, and how it goes to the wire. Runs on the thread of the handler, so that
  * encoding costs the I/O thread nothing; what leaves here has been checked and needs no second look.
  */
-import { OffloopError, OffloopTypeError } from '../errors.js';
+import { OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
-import { FileBody, readFileBody } from './file.js';
+import { FileBody, openFile } from './file.js';
+import type { Unread } from './gather.js';
+import { SizedReader, type SizedSource, type Source, show, sourceOf, wellFormed } from './source.js';
 import type { HeaderValue, HttpResponse } from './types.js';
 
-/** Most bytes of a stream, iterable or file as response body, since it is collected before it is sent: 64 MiB. */
-export const COLLECT_LIMIT = 64 * 1024 * 1024;
+/** What an answer depends on of the request it is for. A RingRequest is one: nothing is parsed until it is read. */
+export interface RequestInfo {
+  readonly isHead: boolean;
+  /** Upper case. */
+  readonly method: string;
+  /** Lower-case names, as {@link HttpRequest.headers}. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Bytes of a Blob that are read at once. */
+const SLICE = 64 * 1024;
 
 const NOTHING: Answer = { status: 404, head: '', payload: 0, flags: FLAG_NOTHING };
 
+/** An answer, or one whose body is still to be read. */
+export type Encoded = Answer | Unread;
+
 /**
- * Encode what a handler returned. Synchronous for strings, bytes and sync iterables; a promise for what has to be read
- * first. Throws or rejects with OFFLOOP_BAD_RESPONSE (or what the source of the body threw): the caller answers 500.
+ * Encode what a handler returned. Nothing of a body is read, and what will not be read is let go; a promise for what has to
+ * be opened first. Throws or rejects with OFFLOOP_BAD_RESPONSE, or with what opening it came to: the caller answers 500.
  */
-export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer> {
+export function encode(value: unknown, request: RequestInfo): Encoded | Promise<Encoded> {
+  try {
+    return encodeChecked(value, request);
+  } catch (error) {
+    letGo(value, error);
+    throw error;
+  }
+}
+
+/** Tell the body of a response that it will not be sent. Never throws. */
+export function letGo(response: unknown, reason: unknown): void {
+  try {
+    const { body } = response as HttpResponse;
+    if (typeof body === 'object' && body !== null) sourceOf(body)?.letGo(false, reason);
+  } catch {}
+}
+
+function encodeChecked(value: unknown, request: RequestInfo): Encoded | Promise<Encoded> {
   if (value === null || value === undefined) return NOTHING;
   if (typeof value !== 'object') {
     throw bad(
@@ -25,14 +56,14 @@ export function encode(value: unknown, isHead: boolean): Answer | Promise<Answer
   }
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null && isWebResponse(value))
-    return encodeWebResponse(value, isHead);
+    return encodeWebResponse(value, request);
   if (Array.isArray(value)) throw bad('a handler returned an array; return { body: array } or json(array)');
   const response = value as HttpResponse;
   const status = response.status ?? 200;
   if (!isStatus(status)) throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
   const head = new Head();
   if (response.headers !== undefined && response.headers !== null) head.addAll(response.headers);
-  return withBody(status, head, response.body, isHead);
+  return withBody(status, head, response.body, request);
 }
 
 /** The head of an answer whose body comes later, in chunks or in frames. Throws OFFLOOP_BAD_RESPONSE. */
@@ -56,14 +87,6 @@ export function encodeText(status: number, text: string, isHead: boolean): Answe
 
 function bad(message: string): OffloopTypeError {
   return new OffloopTypeError('OFFLOOP_BAD_RESPONSE', message);
-}
-
-function show(value: unknown): string {
-  try {
-    return (JSON.stringify(value) ?? String(value)).slice(0, 80);
-  } catch {
-    return Object.prototype.toString.call(value);
-  }
 }
 
 // 1xx cannot be final answers, so that a handler can never leave its client waiting for more.
@@ -123,7 +146,7 @@ function checkedLine(name: string, { lines }: Name, value: string): string {
 class Head {
   text = '';
   flags = 0;
-  /** Content-Length as the handler gave it; used only where there is no body to measure. */
+  /** Content-Length as the handler gave it; used only where the body cannot be measured. */
   length: number | undefined;
   hasContentType = false;
 
@@ -173,7 +196,13 @@ class Head {
 
 // ------------------------------------------------------------------------------------------------------------ bodies
 
-function withBody(status: number, head: Head, body: unknown, isHead: boolean): Answer | Promise<Answer> {
+function withBody(
+  status: number,
+  head: Head,
+  body: unknown,
+  request: RequestInfo,
+): Encoded | Promise<Encoded> {
+  const { isHead } = request;
   if (typeof body === 'string') return finish(status, head, body, isHead);
   if (body === null || body === undefined) return finish(status, head, 0, isHead);
   if (typeof body !== 'object') {
@@ -183,22 +212,13 @@ function withBody(status: number, head: Head, body: unknown, isHead: boolean): A
   }
   const bytes = asBytes(body);
   if (bytes !== undefined) return finish(status, head, bytes, isHead);
-  if (body instanceof FileBody) return withFile(status, head, body, isHead);
-  const iterable = body as Partial<AsyncIterable<unknown> & Iterable<unknown>>;
-  if (typeof iterable[Symbol.asyncIterator] === 'function') {
-    return withStream(status, head, iterable as AsyncIterable<unknown>, isHead);
-  }
-  if (typeof iterable[Symbol.iterator] === 'function') {
-    if (isHead) return finish(status, head, null, true);
-    const collector = new Collector();
-    for (const chunk of iterable as Iterable<unknown>) collector.add(chunk);
-    return finish(status, head, collector.bytes(), false);
-  }
+  if (body instanceof FileBody) return withFile(status, head, body, request);
   if (isBlob(body)) {
     if (!head.hasContentType && body.type !== '') head.add('content-type', body.type);
-    if (isHead) return finish(status, head, body.size, true);
-    return withStream(status, head, body.stream() as unknown as AsyncIterable<unknown>, false);
+    return withSource(status, head, { length: body.size, chunks: () => slicesOf(body) }, request);
   }
+  const source = sourceOf(body);
+  if (source !== undefined) return withStream(status, head, source, request);
   throw bad(
     `body is ${Object.prototype.toString.call(body)}; a body is a string, bytes, a file, a stream or an iterable. For JSON use json(value)`,
   );
@@ -239,9 +259,6 @@ function payloadFor(
   return body;
 }
 
-/** ES2024; in every Node this runs on. */
-type WellFormable = string & { toWellFormed(): string };
-
 /** Bytes in a buffer of their own. A view on part of a larger buffer would drag the whole of it across threads. */
 export function asBytes(body: object): Uint8Array | undefined {
   if (body instanceof ArrayBuffer) return new Uint8Array(body);
@@ -254,69 +271,44 @@ export function asBytes(body: object): Uint8Array | undefined {
   return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength));
 }
 
-/** Gathers the chunks of a body, never more than {@link COLLECT_LIMIT}. */
-class Collector {
-  private readonly chunks: Uint8Array[] = [];
-  private size = 0;
-
-  add(chunk: unknown): void {
-    let bytes: Uint8Array;
-    if (typeof chunk === 'string') bytes = Buffer.from(chunk);
-    else if (ArrayBuffer.isView(chunk))
-      bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    else if (chunk instanceof ArrayBuffer) bytes = new Uint8Array(chunk);
-    else throw bad(`a chunk of the body is ${show(chunk)}; chunks are strings or bytes`);
-    this.size += bytes.byteLength;
-    if (this.size > COLLECT_LIMIT) {
-      throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `the response body grew past ${COLLECT_LIMIT} bytes`);
-    }
-    this.chunks.push(bytes);
-  }
-
-  bytes(): Uint8Array {
-    const all = new Uint8Array(this.size);
-    let at = 0;
-    for (const chunk of this.chunks) {
-      all.set(chunk, at);
-      at += chunk.byteLength;
-    }
-    return all;
-  }
+/** Statuses that have no content: RFC 9110, 15.3.5, 15.3.6 and 15.4.5. */
+function hasNoContent(status: number): boolean {
+  return status === 204 || status === 205 || status === 304;
 }
 
-async function withStream(
-  status: number,
-  head: Head,
-  source: AsyncIterable<unknown>,
-  isHead: boolean,
-): Promise<Answer> {
-  if (isHead) {
-    await cancel(source);
-    return finish(status, head, null, true);
+/** A body that has to be read, of the length the handler has promised, if it has. */
+function withStream(status: number, head: Head, source: Source, { isHead }: RequestInfo): Encoded {
+  const { text, flags, length = null } = head;
+  if (isHead || hasNoContent(status)) {
+    source.letGo(false);
+    return finish(status, head, length, isHead);
   }
-  const collector = new Collector();
-  // `for await` cancels the source by itself when a chunk is bad or the bound is hit.
-  for await (const chunk of source) collector.add(chunk);
-  return finish(status, head, collector.bytes(), false);
+  return { status, head: text, flags, length, source };
 }
 
-/** Let go of a source that will not be read. What it thinks of that no longer matters. */
-async function cancel(source: object): Promise<void> {
-  try {
-    const stream = source as { cancel?: () => Promise<void>; destroy?: () => void };
-    if (typeof stream.cancel === 'function') await stream.cancel();
-    else if (typeof stream.destroy === 'function') stream.destroy();
-  } catch {}
+/** A body of known length. */
+function withSource(status: number, head: Head, source: SizedSource, { isHead }: RequestInfo): Encoded {
+  const { text, flags } = head;
+  const { length } = source;
+  const reader = new SizedReader(source);
+  if (isHead || hasNoContent(status) || length === 0) {
+    reader.letGo(false);
+    return finish(status, head, length, isHead);
+  }
+  return { status, head: text, flags, length, source: reader };
 }
 
-async function withFile(status: number, head: Head, body: FileBody, isHead: boolean): Promise<Answer> {
-  const read = await readFileBody(body, isHead, COLLECT_LIMIT);
-  if (read.kind === 'missing') return encodeText(404, 'Not Found', isHead);
-  if (read.kind === 'too-large') {
-    throw new OffloopError('OFFLOOP_BODY_TOO_LARGE', `${body.path} is larger than ${COLLECT_LIMIT} bytes`);
-  }
+async function withFile(status: number, head: Head, body: FileBody, request: RequestInfo): Promise<Encoded> {
+  const source = await openFile(body);
+  if (source === undefined) return encodeText(404, 'Not Found', request.isHead);
   if (!head.hasContentType) head.add('content-type', body.contentType);
-  return finish(status, head, read.kind === 'size' ? read.size : read.bytes, isHead);
+  return withSource(status, head, source, request);
+}
+
+/** Its own stream gives all that is in memory at once. */
+async function* slicesOf(blob: Blob): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < blob.size; at += SLICE)
+    yield new Uint8Array(await blob.slice(at, at + SLICE).arrayBuffer());
 }
 
 function isBlob(body: object): body is Blob {
@@ -334,17 +326,12 @@ function isWebResponse(value: object): value is Response {
   );
 }
 
-function encodeWebResponse(response: Response, isHead: boolean): Answer | Promise<Answer> {
+function encodeWebResponse(response: Response, request: RequestInfo): Encoded {
   if (!isStatus(response.status)) throw bad(`a Response with status ${response.status} cannot be sent`);
   if (response.bodyUsed) throw bad('the body of the returned Response has been read already');
   const head = new Head();
   head.addAll(response.headers);
   const body = response.body;
-  if (body === null) return finish(response.status, head, 0, isHead);
-  return withStream(response.status, head, body as unknown as AsyncIterable<unknown>, isHead);
-}
-
-/** Lone surrogates have no UTF-8: they become U+FFFD. */
-export function wellFormed(text: string): string {
-  return (text as WellFormable).toWellFormed();
+  if (body === null) return finish(response.status, head, 0, request.isHead);
+  return withStream(response.status, head, sourceOf(body) as Source, request);
 }

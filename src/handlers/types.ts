@@ -76,6 +76,12 @@ export interface HttpResponse {
   /** A record, a `Headers` or a `Map`. An array makes one line each; null leaves the header out. Numbers are written as strings. */
   headers?: Record<string, HeaderValue> | Iterable<readonly [string, HeaderValue]>;
   body?: Body | undefined;
+  /**
+   * Called when the body cannot be read or sent to its end, with what its source threw. It changes nothing: the error has been
+   * logged, and the client has a 500, or a response that is cut when its head was out. Not called when the client goes away:
+   * `req.signal` says that. On the thread of the handler, once. After Immutant's `:write-error-handler`.
+   */
+  onWriteError?: ((error: unknown, req: HttpRequest, response: HttpResponse) => unknown) | undefined;
 }
 
 /** Nothing = 404, unless the request has been answered with a channel. */

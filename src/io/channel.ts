@@ -180,7 +180,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
 /** What a streamed response needs of its exchange. */
 export interface StreamExchange {
   answer(status: number, head: string, payload: Payload, flags: number): void;
-  startStream(status: number, head: string, flags: number): void;
+  startStream(status: number, head: string, flags: number, length: number | null): void;
   /** Returns false when the client reads slowly; `drained` follows. */
   writeStream(data: string | Uint8Array): boolean;
   /** Bytes that wait for the client to read. */
@@ -215,7 +215,13 @@ export class StreamLine implements ServerLine {
   // ------------------------------------------------------------------------------------------------ from its owner
 
   answer(status: number, head: string, payload: Payload, flags: number): void {
-    if (this.ended || this.started) return;
+    if (this.ended) return;
+    if (this.started) {
+      // Published data was first, and brought a head of its own.
+      if (payload !== null && typeof payload !== 'number') this.send(payload, false);
+      this.close(1000);
+      return;
+    }
     if ((flags & FLAG_PRESET) === 0) this.exchange.answer(status, head, payload, flags);
     else this.exchange.answer(this.status, this.head, payload, this.flags);
     this.end('server-close');
@@ -237,18 +243,18 @@ export class StreamLine implements ServerLine {
     return { isWebSocket: false, isHead: this.exchange.isHead, started, sent, waiting };
   }
 
-  start(status: number, head: string, flags: number): void {
+  start(status: number, head: string, flags: number, length: number | null): void {
     if (this.ended || this.started) return;
     this.started = true;
-    if ((flags & FLAG_PRESET) === 0) this.exchange.startStream(status, head, flags);
-    else this.exchange.startStream(this.status, this.head, this.flags);
+    if ((flags & FLAG_PRESET) === 0) this.exchange.startStream(status, head, flags, length);
+    else this.exchange.startStream(this.status, this.head, this.flags, length);
   }
 
   send(data: string | Uint8Array, track: boolean): void {
     if (this.ended) return;
     if (data.length > 0) {
       // Published data and `channel(id)` know nothing of heads.
-      if (!this.started) this.start(this.status, this.head, this.flags);
+      if (!this.started) this.start(this.status, this.head, this.flags, null);
       this.sent += typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
       this.flowing = this.exchange.writeStream(data);
     }

@@ -23,7 +23,7 @@ export interface EngineResponse {
   end(body?: string | Uint8Array, closeConnection?: boolean): unknown;
   endWithoutBody(reportedContentLength?: number, closeConnection?: boolean): unknown;
   /** Send what fits of a body of known length. */
-  tryEnd(bodyOrChunk: Uint8Array, totalSize: number): [ok: boolean, done: boolean];
+  tryEnd(bodyOrChunk: string | Uint8Array, totalSize: number): [ok: boolean, done: boolean];
   getWriteOffset(): number;
   onWritable(handler: (offset: number) => boolean): unknown;
   onAborted(handler: () => void): unknown;

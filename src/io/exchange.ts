@@ -4,6 +4,8 @@ import {
   type Accept,
   type Accepted,
   ASK_ADDRESS,
+  type BodyLine,
+  type BodyOwner,
   type ChannelLine,
   type ChannelOwner,
   FLAG_CLOSE,
@@ -13,8 +15,16 @@ import {
   type RefusalDetail,
   type RefusalReason,
 } from '../protocol.js';
+import { type BodyExchange, ResponseBody } from './body-line.js';
 import { BodyReader, type BodySink } from './body-reader.js';
-import { type ChannelHost, type ServerLine, StreamLine, WebSocketLine } from './channel.js';
+import { BodyWriter, type Writing } from './body-writer.js';
+import {
+  type ChannelHost,
+  type ServerLine,
+  type StreamExchange,
+  StreamLine,
+  WebSocketLine,
+} from './channel.js';
 import type { EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
@@ -41,13 +51,13 @@ export interface ExchangeHost extends ChannelHost {
   broken(error: unknown): void;
 }
 
+/** Bodies from this many bytes on are written as fast as the client reads, instead of being copied into the engine. */
+const LARGE = 128 * 1024;
+
 /** Ms between looks whether a refused client still sends. */
 const LINGER_STEP = 100;
 /** Ms after which it is cut in any case. */
 const LINGER_AT_MOST = 2000;
-
-/** Bytes of a streamed body that are given to the engine at once. */
-const PIECE = 16 * 1024;
 
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
 
@@ -55,7 +65,7 @@ const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
  * One request and its response. Lives on the I/O thread from the engine's callback until the answer has been written
  * or the client is gone; owns the native response, which is dead from then on, and its abort hook.
  */
-export class Exchange implements Invocation, Gated, BodySink {
+export class Exchange implements Invocation, Gated, BodySink, StreamExchange, BodyExchange, Writing {
   body: Uint8Array | null = null;
   /** Where it goes; set when it has been routed. */
   mount!: Mount;
@@ -63,15 +73,11 @@ export class Exchange implements Invocation, Gated, BodySink {
   private accepted: Accepted | null = null;
   private hooked = false;
   private answeredYet = false;
-  private over = false;
-  /** What it has become, if its handler streams. */
-  private stream: StreamLine | undefined;
-  /** What of the body waits until the client reads; the end of it has been asked for. */
-  private readonly backlog: (string | Uint8Array)[] = [];
-  private keptBytes = 0;
-  private full = false;
-  private ending = false;
-  /** Its handler has taken it over as a channel: answers and failures come too late. */
+  over = false;
+  /** What it has become, if its body comes bit by bit. */
+  private stream: StreamLine | ResponseBody | undefined;
+  private writer: BodyWriter | undefined;
+  /** Its handler has taken it over as a channel, or is sending its body: answers and failures come too late. */
   private taken = false;
   private paused = false;
   private bodyReader: BodyReader | undefined;
@@ -146,6 +152,8 @@ export class Exchange implements Invocation, Gated, BodySink {
       this.accepted = accepted;
       // A channel is read from as long as it is open: it has to notice that its client has gone.
       if (!this.taken) this.host.watch(this);
+    } else if (this.waiting) {
+      this.host.watch(this);
     }
     this.corked = false;
   }
@@ -245,95 +253,80 @@ export class Exchange implements Invocation, Gated, BodySink {
 
   // -------------------------------------------------------------------------------------------------------- stream
 
-  startStream(status: number, head: string, flags: number): void {
+  /** The handler sends its body bit by bit: from now on this is the way to the client. */
+  openBody(owner: BodyOwner): BodyLine | null {
+    if (this.over || this.answeredYet || this.taken) return null;
+    this.taken = true;
+    this.hook();
+    const body = new ResponseBody(owner, this);
+    this.stream = body;
+    return body;
+  }
+
+  startStream(status: number, head: string, flags: number, length: number | null): void {
     if (this.over) return;
     this.answeredYet = true;
-    this.host.answered(status, flags);
     const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
-    this.inCork(() => this.host.writer.begin(this.res, status, head, flags, close));
-    this.res.onWritable(() => {
-      try {
-        this.writable();
-      } catch (error) {
-        this.host.broken(error);
-      }
-      return true;
-    });
+    const writeHead = (): void => {
+      this.host.answered(status, flags);
+      this.host.writer.begin(this.res, status, head, flags, close);
+    };
+    this.writer = new BodyWriter(this.res, this, writeHead, length, close);
   }
 
   writeStream(data: string | Uint8Array): boolean {
-    if (this.over) return true;
-    if (this.full) this.keep(data);
-    else this.inCork(() => this.feed(data));
-    return !this.full;
+    if (this.over || this.writer === undefined) return true;
+    return this.writer.write(data);
   }
 
   /** Bytes that the engine has not been given, since the client does not read. */
   get kept(): number {
-    return this.keptBytes;
+    return this.writer?.kept ?? 0;
   }
 
-  private keep(data: string | Uint8Array): void {
-    // The bytes of an inline handler may change by the time.
-    this.backlog.push(typeof data === 'string' ? data : Uint8Array.from(data));
-    this.keptBytes += data.length;
+  get movedAt(): number | undefined {
+    return this.writer?.movedAt;
   }
 
-  /**
-   * Give data to the engine as long as it leaves at once. Of what does not, the engine holds one piece: so there is always
-   * a bound to it, and when the socket is writable again that piece goes out as a whole.
-   */
-  private feed(data: string | Uint8Array): void {
-    if (data.length <= PIECE) {
-      this.full = !this.res.write(data);
-      return;
-    }
-    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    let at = 0;
-    for (; at < bytes.byteLength && !this.full; at += PIECE)
-      this.full = !this.res.write(bytes.subarray(at, at + PIECE));
-    if (at >= bytes.byteLength) return;
-    this.backlog.unshift(Uint8Array.from(bytes.subarray(at)));
-    this.keptBytes += bytes.byteLength - at;
-  }
-
-  /** The socket takes data again. The engine leaves it to us to go on, even with what it holds itself: a cork does that. */
-  private writable(): void {
-    if (this.over) return;
-    this.res.cork(() => {
-      this.full = false;
-      while (!this.full) {
-        const data = this.backlog.shift();
-        if (data === undefined) break;
-        this.keptBytes -= data.length;
-        this.feed(data);
-      }
-    });
-    if (this.full) return;
-    if (this.ending) this.endNow();
-    else this.stream?.drained();
-  }
-
-  private inCork(write: () => void): void {
+  inCork(write: () => void): void {
     if (this.corked) write();
     else this.res.cork(write);
   }
 
-  endStream(): void {
-    if (this.over) return;
-    this.ending = true;
-    if (!this.full) this.endNow();
+  drained(): void {
+    this.stream?.drained();
   }
 
-  private endNow(): void {
-    this.inCork(() => void this.res.end());
-    this.finish();
+  completing(): void {
+    // While the response is not dead yet.
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
+  }
+
+  broken(error: unknown): void {
+    this.host.broken(error);
+  }
+
+  endStream(): void {
+    if (!this.over) this.writer?.end();
   }
 
   cutStream(): void {
     if (this.over) return;
+    this.completing();
     this.finish();
     this.res.close();
+  }
+
+  failStream(error: unknown): void {
+    if (this.over) return;
+    this.host.failed(`${this.method} ${this.path}`, error);
+    if (this.writer?.begun === true) {
+      this.cutStream();
+      return;
+    }
+    // The head leaves with the first of the body.
+    this.answeredYet = false;
+    this.turnAway(REFUSALS.failed, 0, error);
   }
 
   refuseStopping(): void {
@@ -354,7 +347,7 @@ export class Exchange implements Invocation, Gated, BodySink {
     if (this.taken) {
       // Its channel is the answer; but somebody should know.
       this.host.failed(`${this.method} ${this.path}`, error);
-      this.stream?.handlerFailed();
+      if (this.stream instanceof StreamLine) this.stream.handlerFailed();
       return;
     }
     if (this.over || this.answeredYet) return;
@@ -426,13 +419,32 @@ export class Exchange implements Invocation, Gated, BodySink {
   /** @internal Runs in a callback of the engine's, so nothing may escape. */
   write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     try {
-      if (this.host.writer.write(this.res, status, head, payload, flags, close, this)) this.finish();
-      else this.hook();
+      if (payload !== null && typeof payload !== 'number' && payload.length >= LARGE) {
+        this.writeLarge(status, head, payload, flags, close);
+        return;
+      }
+      this.host.writer.write(this.res, status, head, payload, flags, close);
+      this.finish();
     } catch (error) {
       this.host.broken(error);
       this.finish();
       this.res.close();
     }
+  }
+
+  private writeLarge(
+    status: number,
+    head: string,
+    payload: string | Uint8Array,
+    flags: number,
+    close: boolean,
+  ): void {
+    this.hook();
+    const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
+    const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, close);
+    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength, close);
+    // An inline handler may do what it likes with its bytes after this.
+    this.writer.write(bytes, true);
   }
 
   /** The answer has been written to the last byte. */
@@ -492,7 +504,8 @@ export class Exchange implements Invocation, Gated, BodySink {
   // --------------------------------------------------------------------------------------------------------- gated
 
   get waiting(): boolean {
-    return !this.over && !this.answeredYet;
+    if (this.over) return false;
+    return !this.answeredYet || (this.stream instanceof ResponseBody && this.stream.isFlowing);
   }
 
   pauseReading(): void {

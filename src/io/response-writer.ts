@@ -3,18 +3,10 @@ import { STATUS_CODES } from 'node:http';
 import { FLAG_SERVER, type Payload } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
-/** Bodies from this many bytes on are written as fast as the client reads, instead of being copied into the engine. */
-const LARGE = 128 * 1024;
-
 const CLASSES = ['', '', 'Successful', 'Redirection', 'Client Error', 'Server Error'];
 
 function reason(status: number): string {
   return STATUS_CODES[status] ?? `${CLASSES[Math.floor(status / 100)]} (${status})`;
-}
-
-/** Who wants to know that an answer that took its time is complete. */
-export interface Finishing {
-  finish(): void;
 }
 
 /** Whole heads are remembered, since a server gives the same few over and over: so many, of at most so many characters. */
@@ -62,8 +54,7 @@ export class ResponseWriter {
   }
 
   /**
-   * Write a whole answer. Must run in the engine's own callback or in `cork`. Returns whether it is finished; if not,
-   * it goes on by itself and `exchange` hears of its end, or never when the client goes away first.
+   * Write a whole answer. Must run in the engine's own callback or in `cork`.
    *
    * The head goes to the wire in one native call together with the status line: the encoder has checked it.
    */
@@ -74,24 +65,19 @@ export class ResponseWriter {
     payload: Payload,
     flags: number,
     close: boolean,
-    exchange: Finishing,
-  ): boolean {
+  ): void {
     const whole = this.whole(status, head, flags);
     if (payload === null || (typeof payload === 'number' && payload > 0)) {
       // Given a length, the engine waits for as many bytes to be written; so the length is one of our own lines.
       res.writeStatus(payload === null ? whole : `${whole}\r\ncontent-length: ${payload}`);
       res.endWithoutBody();
-      return true;
+      return;
     }
     res.writeStatus(whole);
-    if (typeof payload === 'number') res.end('', close);
-    else if (isLarge(payload) && !close) return writeLarge(res, payload, exchange);
-    // Of all ways to end only this one closes the connection when the last byte has left.
-    else res.end(payload, close);
-    return true;
+    res.end(typeof payload === 'number' ? '' : payload, close);
   }
 
-  /** The head of a response whose body comes in chunks. Must run in the engine's own callback or in `cork`. */
+  /** The head of a response whose body follows, see body-writer.ts. Must run in the engine's own callback or in `cork`. */
   begin(res: EngineResponse, status: number, head: string, flags: number, close: boolean): void {
     const whole = this.whole(status, head, flags);
     res.writeStatus(close ? `${whole}\r\nconnection: close` : whole);
@@ -122,26 +108,4 @@ export class ResponseWriter {
       `${this.start(status, 0)}\r\ndate: ${new Date().toUTCString()}\r\n${head}\r\n\r\n${text}`,
     );
   }
-}
-
-function isLarge(payload: string | Uint8Array): boolean {
-  return payload.length >= LARGE;
-}
-
-/** The engine takes what the socket takes, and says when there is room for more. */
-function writeLarge(res: EngineResponse, payload: string | Uint8Array, exchange: Finishing): boolean {
-  const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
-  const total = bytes.byteLength;
-  const from = res.getWriteOffset();
-  const [, finished] = res.tryEnd(bytes, total);
-  if (finished) return true;
-  // An inline handler may do what it likes with its bytes after this, so the rest becomes ours.
-  const at = res.getWriteOffset();
-  const rest = bytes.slice(at - from);
-  res.onWritable((offset) => {
-    const [ok, last] = res.tryEnd(rest.subarray(offset - at), total);
-    if (last) exchange.finish();
-    return ok;
-  });
-  return false;
 }

@@ -1,6 +1,8 @@
-/** The channels of one worker, seen from the I/O thread: carries out what they ask for, and gives them their events. */
+/** The channels and bodies of one worker, seen from the I/O thread: carries out what they ask for, and tells them what happens. */
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
+  type BodyLine,
+  type BodyOwner,
   type ChannelLine,
   type ChannelOwner,
   type ChannelStatus,
@@ -15,7 +17,7 @@ import { ChannelEvent, endOf, messageOf } from './events.js';
 import type { MountQueue } from './mount-queue.js';
 import type { Worker } from './worker.js';
 
-/** Carry out what the channels of a worker ask for, in order. */
+/** Carry out what the channels and bodies of a worker ask for, in order. */
 export function carryOut(
   ops: readonly OpField[],
   worker: Worker,
@@ -27,7 +29,19 @@ export function carryOut(
     const id = ops[i + 1] as string;
     const a = ops[i + 2] as OpField;
     const b = ops[i + 3] as OpField;
-    if (op === OP.open)
+    if (op === OP.sendBody) worker.bodies.get(id)?.send(a as Uint8Array, b as boolean);
+    else if (op === OP.endBody) worker.bodies.get(id)?.end();
+    else if (op === OP.openBody) openBody(id, a as number, worker, dispatcher);
+    else if (op === OP.startBody)
+      worker.bodies
+        .get(id)
+        ?.start(
+          (a as number) % 1024,
+          b as string,
+          Math.floor((a as number) / 1024),
+          ops[i + 4] as number | null,
+        );
+    else if (op === OP.open)
       open(id, a as number, b as string | null, ops[i + 4] as string, worker, dispatcher, registry);
     else if (op === OP.done) dispatcher.taken(worker, a as number, b as number);
     else if (op === OP.settled) defined.get(id)?.settled(worker, a as string | null);
@@ -132,5 +146,31 @@ class LaneOwner implements ChannelOwner {
 
   private give(line: ChannelLine, record: string, body: Uint8Array | null): void {
     if (!this.dispatcher.admitEvent(this.events, new ChannelEvent(record, body), false)) line.overflow();
+  }
+}
+
+function openBody(id: string, seq: number, worker: Worker, dispatcher: PoolDispatcher): void {
+  const owner = new LaneBodyOwner(id, worker, dispatcher);
+  const line = worker.find(seq)?.invocation.openBody(owner) ?? null;
+  if (line === null) worker.send({ kind: 'unwanted', id });
+  else worker.bodies.set(id, line);
+}
+
+/** Tells the worker that reads a body what becomes of it. */
+class LaneBodyOwner implements BodyOwner {
+  constructor(
+    private readonly id: string,
+    private readonly worker: Worker,
+    private readonly dispatcher: PoolDispatcher,
+  ) {}
+
+  flowed(total: number): void {
+    this.worker.send({ kind: 'flowed', id: this.id, total });
+  }
+
+  closed(_line: BodyLine, whole: boolean): void {
+    this.worker.bodies.delete(this.id);
+    if (!whole && this.worker.state !== 'gone') this.worker.send({ kind: 'unwanted', id: this.id });
+    this.dispatcher.bodyClosed(this.worker);
   }
 }

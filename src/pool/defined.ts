@@ -200,4 +200,7 @@ class DefinedEvent implements Invocation {
   openChannel(): null {
     return null;
   }
+  openBody(): null {
+    return null;
+  }
 }

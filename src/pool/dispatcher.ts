@@ -434,7 +434,8 @@ export class PoolDispatcher {
         silent = worker;
         continue;
       }
-      const load = (spread ? worker.pending + worker.given : worker.pending) + worker.channels;
+      const load =
+        (spread ? worker.pending + worker.given : worker.pending) + worker.channels + worker.bodies.size;
       if (
         best === undefined ||
         load < bestLoad ||
@@ -674,6 +675,13 @@ export class PoolDispatcher {
     this.threads.idle(worker);
   }
 
+  /** The body of a response has been sent, or nobody wants it any more. */
+  bodyClosed(worker: Worker): void {
+    if (worker.state === 'gone') return;
+    if (worker.idle) this.threads.idle(worker);
+    this.checkDrained();
+  }
+
   /** An answer that came over the lane by itself. */
   answered(worker: Worker, ...answer: Parameters<OnAnswer>): void {
     const before = this.collecting;
@@ -741,13 +749,14 @@ export class PoolDispatcher {
     }
   }
 
-  /** Fail everything `worker` has started and not answered. */
+  /** Fail everything `worker` has started and not answered to the end. */
   failStarted(worker: Worker, error: unknown): void {
     for (const ticket of worker.outstanding()) {
       this.strike(worker, ticket);
       // An event that was late has kept its channel waiting all the same.
       if (!ticket.cancelled || ticket.mount.isEvents) ticket.invocation.fail(error);
     }
+    for (const body of [...worker.bodies.values()]) body.fail(error);
     this.checkDrained();
   }
 
@@ -780,7 +789,7 @@ export class PoolDispatcher {
 
   // ----------------------------------------------------------------------------------------------------- the end
 
-  /** Resolves when nothing is queued, running or pending. */
+  /** Resolves when nothing is queued, running or pending, and no body is being sent. */
   whenDrained(): Promise<void> {
     return new Promise((resolve) => {
       this.drained.push(resolve);
@@ -790,6 +799,7 @@ export class PoolDispatcher {
 
   private checkDrained(): void {
     if (this.drained.length === 0 || this.used + this.pending > 0) return;
+    for (const worker of this.threads.all) if (worker.bodies.size > 0) return;
     for (const resolve of this.drained.splice(0)) resolve();
   }
 

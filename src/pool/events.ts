@@ -50,4 +50,7 @@ export class ChannelEvent implements Invocation {
   openChannel(): null {
     return null;
   }
+  openBody(): null {
+    return null;
+  }
 }

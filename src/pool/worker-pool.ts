@@ -44,6 +44,8 @@ const LOST_AFTER = 5_000;
 const RECYCLE_AGAIN = 1_000;
 /** Ms that channels may stay open in a worker that drains; then WebSockets are closed with 1012. */
 const CHANNELS_GO_AFTER = 30_000;
+/** Ms that a body may stand still in a worker that drains: nothing read, nothing taken by its client. */
+const BODIES_MOVE_WITHIN = 30_000;
 /** Ms between looks at the age and the heap of workers. */
 const WEAR_EVERY = 1_000;
 /** By how much the limits of `recycleAfter` differ from worker to worker, up and down. */
@@ -63,6 +65,8 @@ export interface WorkerStats {
   pending: number;
   /** Channels that live in it. */
   channels: number;
+  /** Responses whose bodies it is reading, bit by bit. */
+  bodies: number;
   /** Answers it has given. */
   served: number;
   /** Bytes of JavaScript heap in use, about a second ago. */
@@ -288,6 +292,7 @@ export class WorkerPool implements AsyncDisposable {
       running: worker.given,
       pending: worker.pending,
       channels: worker.channels,
+      bodies: worker.bodies.size,
       served: worker.served,
       heapUsed: worker.heapUsed,
       // Reading twice within no time divides nothing by nothing.
@@ -484,6 +489,9 @@ export class WorkerPool implements AsyncDisposable {
     switch (command.kind) {
       case 'channels':
         carryOut(command.ops, worker, this.dispatcher, channels);
+        return;
+      case 'body-failed':
+        worker.bodies.get(command.id)?.fail(fromErrorRecord(command.error));
         return;
       case 'answer': {
         const { seq, status, head, payload, flags, micros } = command;
@@ -761,8 +769,12 @@ export class WorkerPool implements AsyncDisposable {
     // What nobody waits for any more, because it had its 504 or its client is gone, may take this long and no longer.
     const since = performance.now();
     life.drainTimer = setInterval(() => {
+      const now = performance.now();
       if (worker.abandoned) this.retire(life);
-      else if (performance.now() - since > CHANNELS_GO_AFTER) worker.abandonChannels(false);
+      else if (now - since > CHANNELS_GO_AFTER) worker.abandonChannels(false);
+      // A download takes as long as it takes. One that stands still would keep the thread for ever.
+      for (const body of [...worker.bodies.values()])
+        if (now - Math.max(since, body.movedAt) > BODIES_MOVE_WITHIN) body.fail(stoodStill(worker));
     }, POISONED_GRACE);
     life.drainTimer.unref();
   }
@@ -1044,6 +1056,12 @@ function checkExecArgv(execArgv: string[] | undefined): void {
 }
 
 const closed = (): OffloopError => new OffloopError('OFFLOOP_STOPPED', 'the worker pool is closed');
+
+const stoodStill = ({ name }: Worker): OffloopError =>
+  new OffloopError(
+    'OFFLOOP_WORKER_LOST',
+    `${name} is being replaced, and nothing of the response has moved for ${BODIES_MOVE_WITHIN} ms`,
+  );
 
 function jittered(limit: number): number {
   return limit * (1 - JITTER + 2 * JITTER * Math.random());

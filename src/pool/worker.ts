@@ -7,6 +7,7 @@ import {
   BOARD_CLAIM,
   BOARD_HEAP,
   BOARD_LENGTH,
+  type BodyLine,
   type ChannelLine,
   type Notice,
 } from '../protocol.js';
@@ -46,6 +47,8 @@ export class Worker {
   readonly lines = new Set<ChannelLine>();
   /** Defined channels whose first callback runs in it. */
   readonly openings = new Set<{ openingLost(worker: Worker): void }>();
+  /** Responses whose bodies it is reading, by id. */
+  readonly bodies = new Map<string, BodyLine>();
   /** Where the events of its channels wait, by the mount that opened them. */
   readonly events = new Map<MountQueue, MountQueue>();
   served = 0;
@@ -72,7 +75,7 @@ export class Worker {
   }
 
   get idle(): boolean {
-    return this.given + this.pending + this.channels === 0 && !this.hasEvents();
+    return this.given + this.pending + this.channels + this.bodies.size === 0 && !this.hasEvents();
   }
 
   private hasEvents(): boolean {
@@ -201,7 +204,10 @@ export class Worker {
 
   /** Whether all it has left is promises that nobody waits for any more. */
   get abandoned(): boolean {
-    return this.given + this.channels === 0 && this.outstanding().every((ticket) => ticket.cancelled);
+    return (
+      this.given + this.channels + this.bodies.size === 0 &&
+      this.outstanding().every((ticket) => ticket.cancelled)
+    );
   }
 
   /** Close the channels that live in it, and those about to. `isGone`: nobody is left to hear of it. */

@@ -102,13 +102,40 @@ export class RawClient {
     const reason = first.split(' ').slice(2).join(' ');
     const all = (name: string): string[] =>
       lines.filter(([n]) => n.toLowerCase() === name.toLowerCase()).map(([, value]) => value);
-    const length =
-      toHead || status === 204 || status === 304 || status < 200 ? 0 : Number(all('content-length')[0] ?? 0);
-    const from = end + 4;
-    await this.waitFor((buffer) => (buffer.length >= from + length ? true : undefined));
-    const body = Buffer.from(this.buffer.subarray(from, from + length));
-    this.buffer = this.buffer.subarray(from + length);
+    const empty = toHead || status === 204 || status === 304 || status < 200;
+    const length = empty ? 0 : Number(all('content-length')[0] ?? 0);
+    this.buffer = this.buffer.subarray(end + 4);
+    const body =
+      !empty && all('transfer-encoding')[0] === 'chunked' ? await this.chunked() : await this.take(length);
     return { status, reason, lines, headText, body, header: (name) => all(name)[0], all };
+  }
+
+  private async take(length: number): Promise<Buffer> {
+    // Put together once, not with every packet: bodies may be large.
+    const have = this.received - this.gather().length;
+    while (this.received - have < length && this.ended === undefined) await this.something();
+    await this.waitFor((buffer) => (buffer.length >= length ? true : undefined));
+    const taken = Buffer.from(this.buffer.subarray(0, length));
+    this.buffer = this.buffer.subarray(length);
+    return taken;
+  }
+
+  /** A chunked body, to its end. RFC 9112, 7.1. */
+  private async chunked(): Promise<Buffer> {
+    const chunks: Buffer[] = [];
+    for (;;) {
+      const line = await this.waitFor((buffer) => {
+        const at = buffer.indexOf('\r\n');
+        return at === -1 ? undefined : at;
+      });
+      const size = (await this.take(line + 2)).toString('latin1').trim();
+      if (!/^[0-9a-f]+$/i.test(size)) throw new Error(`no size of a chunk: ${JSON.stringify(size)}`);
+      const chunk = await this.take(Number.parseInt(size, 16));
+      const end = (await this.take(2)).toString('latin1');
+      if (end !== '\r\n') throw new Error(`no end of a chunk: ${JSON.stringify(end)}`);
+      if (chunk.length === 0) return Buffer.concat(chunks);
+      chunks.push(chunk);
+    }
   }
 
   /** The next head, for bodies that come in chunks; what follows stays in {@link rest}. */

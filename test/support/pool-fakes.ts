@@ -42,6 +42,9 @@ export class FakeInvocation implements Invocation {
   openChannel(): null {
     return null;
   }
+  openBody(): null {
+    return null;
+  }
   refuse(reason: RefusalReason, detail: RefusalDetail): void {
     this.refusals.push({ reason, ...detail });
   }
