@@ -301,8 +301,10 @@ class OffloopServer implements Server {
     // Handlers whose clients are gone still run in our pool: they get what is left of the time.
     const left = Math.max(0, Math.ceil(deadline - performance.now()));
     await this.ownPool?.close({ timeout: left });
-    // One turn for the last answers, which have been written, to leave for the kernel.
+    // One turn for the last answers, which have been written, to leave for the kernel; large ones may need more.
     await new Promise((resolve) => setImmediate(resolve));
+    const lingering = Math.min(this.http.lingering, deadline - performance.now());
+    if (lingering > 0) await new Promise((resolve) => setTimeout(resolve, lingering));
     this.http.close();
     for (const pool of this.heard) pool.listeners.delete(this.listener);
     this.status = 'stopped';

@@ -7,10 +7,18 @@ import type { EngineResponse } from './engine.js';
  */
 const PIECE = 16 * 1024 - 64;
 
+/**
+ * The last bytes of a body behind which we close go to the engine together. It says how much of them has left only when they
+ * are more than what it puts together by itself.
+ */
+const TAIL = 32 * 1024;
+
 /** What a writer needs of its exchange. */
 export interface Writing {
   /** The response is dead. */
   readonly over: boolean;
+  /** Whether the connection is to be closed behind the response, by the handler, the client, or since the server stops. */
+  readonly closing: boolean;
   /** What is given next may be the last of it. */
   completing(): void;
   /** Everything given so far is on its way. */
@@ -39,6 +47,8 @@ export class BodyWriter {
   private ending = false;
   /** Bytes of a known length that are still to be given to the engine. */
   private left: number;
+  /** What waits for the rest of the last {@link TAIL} bytes. */
+  private tail: Uint8Array | undefined;
 
   constructor(
     private readonly res: EngineResponse,
@@ -46,8 +56,6 @@ export class BodyWriter {
     /** Writes the status line and the header lines. They leave with the first of the body: nobody can use them before. */
     private readonly writeHead: () => void,
     private readonly length: number | null,
-    /** Whether the connection is to be closed behind it. Behind a chunked body only its client can do that. */
-    private readonly close: boolean,
   ) {
     this.left = length ?? 0;
     // The engine calls when the socket takes data again; it leaves it to us to go on, even with what it holds itself.
@@ -84,10 +92,10 @@ export class BodyWriter {
     this.ending = true;
     if (this.length !== null) {
       // With its last byte it is complete; without, its client shall see that it is not.
-      if (this.keptBytes < this.left) this.exchange.cutStream();
+      if (this.keptBytes + (this.tail?.byteLength ?? 0) < this.left) this.exchange.cutStream();
     } else if (!this.full) {
       // Not in the engine's callback, where it would go on with what follows in the same packet.
-      if (this.close) setImmediate(() => this.endChunked());
+      if (this.exchange.closing) setImmediate(() => this.endChunked());
       else this.endChunked();
     }
   }
@@ -136,51 +144,50 @@ export class BodyWriter {
   }
 
   private feedSized(data: Uint8Array): void {
-    const bytes = data.byteLength > this.left ? data.subarray(0, this.left) : data;
+    const { closing } = this.exchange;
+    const bytes = this.due(data, closing);
     if (bytes.byteLength === 0) return;
     let ok = false;
     let done = false;
     let taken = 0;
+    const length = this.length as number;
     if (bytes.byteLength === this.left) this.exchange.completing();
     this.res.cork(() => {
-      this.beginSized();
+      if (!this.begun) {
+        this.begin();
+        // The length in the head is that of the first call.
+        if (closing) this.res.tryEnd('', length);
+      }
       const from = this.res.getWriteOffset();
-      [ok, done] = this.res.tryEnd(bytes, this.total);
+      // The engine does not close behind what it takes for complete. So it gets to expect a byte more, and we close.
+      [ok, done] = this.res.tryEnd(bytes, closing ? length + 1 : length);
       // The response is dead when it is done.
       taken = done ? bytes.byteLength : this.res.getWriteOffset() - from;
     });
     this.left -= taken;
     this.full = !ok;
-    if (done) this.exchange.finish();
-    else if (taken < bytes.byteLength) this.putBack(bytes.subarray(taken));
-    else if (this.left === 0) this.closeSoon();
-  }
-
-  private beginSized(): void {
-    if (this.begun) return;
-    this.begin();
-    // The length in the head is that of the first call.
-    if (this.close) this.res.tryEnd('', this.length as number);
-  }
-
-  /**
-   * What the engine takes for the length of the whole. It does not close behind what it takes for complete; so it gets to
-   * expect a byte more, and we close.
-   */
-  private get total(): number {
-    return (this.length as number) + (this.close ? 1 : 0);
-  }
-
-  /** When the engine has let go of its cork. */
-  private closeSoon(): void {
-    setImmediate(() => {
-      if (this.exchange.over) return;
-      this.res.cork(() => {
-        // Nothing to write, but it says whether there is anything left of what was written.
-        this.full = !this.res.tryEnd('', this.total)[0];
+    if (done) {
+      this.exchange.finish();
+    } else if (taken < bytes.byteLength) {
+      this.putBack(join(bytes.subarray(taken), this.tail));
+      this.tail = undefined;
+    } else if (this.left === 0) {
+      // When the engine has let go of its cork.
+      setImmediate(() => {
+        if (!this.exchange.over) this.exchange.cutStream();
       });
-      if (!this.full) this.exchange.cutStream();
-    });
+    }
+  }
+
+  /** What is given to the engine now. */
+  private due(data: Uint8Array, closing: boolean): Uint8Array {
+    const bytes = data.byteLength > this.left ? data.subarray(0, this.left) : data;
+    if (!closing || (this.length as number) <= TAIL) return bytes;
+    const all = join(this.tail, bytes);
+    const now =
+      all.byteLength === this.left ? this.left : Math.max(0, Math.min(all.byteLength, this.left - TAIL));
+    this.tail = now < all.byteLength ? all.subarray(now) : undefined;
+    return all.subarray(0, now);
   }
 
   private writable(): void {
@@ -196,8 +203,7 @@ export class BodyWriter {
       this.feed(data);
     }
     if (this.full || this.exchange.over) return;
-    if (this.length !== null && this.left === 0) this.closeSoon();
-    else if (this.ending) this.end();
+    if (this.ending) this.end();
     else this.exchange.drained();
   }
 
@@ -210,4 +216,12 @@ export class BodyWriter {
     });
     this.exchange.finish();
   }
+}
+
+function join(first: Uint8Array | undefined, second: Uint8Array | undefined): Uint8Array {
+  if (first === undefined || second === undefined) return (first ?? second) as Uint8Array;
+  const both = new Uint8Array(first.byteLength + second.byteLength);
+  both.set(first);
+  both.set(second, first.byteLength);
+  return both;
 }

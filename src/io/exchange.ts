@@ -42,8 +42,8 @@ export interface ExchangeHost extends ChannelHost {
   forget(exchange: Exchange): void;
   /** It need not be paused any longer, and is not over. */
   release(exchange: Exchange): void;
-  /** The exchange is over: answered to the last byte, or its client gone. */
-  finished(): void;
+  /** The exchange is over: answered to the last byte, or its client gone. `large`: the engine may still hold some of it. */
+  finished(large: boolean): void;
   answered(status: number, flags: number): void;
   refused(status: number, event: Refusal['event']): void;
   failed(request: string, error: unknown): void;
@@ -53,6 +53,8 @@ export interface ExchangeHost extends ChannelHost {
 
 /** Bodies from this many bytes on are written as fast as the client reads, instead of being copied into the engine. */
 const LARGE = 128 * 1024;
+/** The same behind which the connection is closed: when the server stops, nothing may be left in the engine. */
+const LARGE_LAST = 16 * 1024;
 
 /** Ms between looks whether a refused client still sends. */
 const LINGER_STEP = 100;
@@ -79,6 +81,7 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   private writer: BodyWriter | undefined;
   /** Its handler has taken it over as a channel, or is sending its body: answers and failures come too late. */
   private taken = false;
+  private saysClose = false;
   private paused = false;
   private bodyReader: BodyReader | undefined;
   /** Inside the engine's own callback, where everything written travels in one packet. */
@@ -172,7 +175,7 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
       } catch (error) {
         this.host.broken(error);
       }
-      this.host.finished();
+      this.host.finished(false);
     });
   }
 
@@ -266,17 +269,25 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   startStream(status: number, head: string, flags: number, length: number | null): void {
     if (this.over) return;
     this.answeredYet = true;
-    const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
-    const writeHead = (): void => {
-      this.host.answered(status, flags);
-      this.host.writer.begin(this.res, status, head, flags, close);
-    };
-    this.writer = new BodyWriter(this.res, this, writeHead, length, close);
+    this.saysClose = (flags & FLAG_CLOSE) !== 0;
+    this.writer = new BodyWriter(
+      this.res,
+      this,
+      () => {
+        this.host.answered(status, flags);
+        this.host.writer.begin(this.res, status, head, flags, this.closing);
+      },
+      length,
+    );
   }
 
   writeStream(data: string | Uint8Array): boolean {
     if (this.over || this.writer === undefined) return true;
     return this.writer.write(data);
+  }
+
+  get closing(): boolean {
+    return this.wantsClose || this.saysClose || this.host.stopping;
   }
 
   /** Bytes that the engine has not been given, since the client does not read. */
@@ -380,7 +391,8 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     // Ending without a body does not count as an answer for the engine while its callback runs.
     if (payload === null || typeof payload === 'number') this.hook();
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
-    const close = this.wantsClose || this.host.stopping || (flags & FLAG_CLOSE) !== 0;
+    this.saysClose = (flags & FLAG_CLOSE) !== 0;
+    const close = this.closing;
     if (close && this.corked) {
       // Not in this turn, for the reason given at `refuseLater`. The bytes of an inline handler may change by then.
       this.hook();
@@ -419,8 +431,8 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   /** @internal Runs in a callback of the engine's, so nothing may escape. */
   write(status: number, head: string, payload: Payload, flags: number, close: boolean): void {
     try {
-      if (payload !== null && typeof payload !== 'number' && payload.length >= LARGE) {
-        this.writeLarge(status, head, payload, flags, close);
+      if (payload !== null && typeof payload !== 'number' && payload.length >= (close ? LARGE_LAST : LARGE)) {
+        this.writeLarge(status, head, payload, flags);
         return;
       }
       this.host.writer.write(this.res, status, head, payload, flags, close);
@@ -432,17 +444,11 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     }
   }
 
-  private writeLarge(
-    status: number,
-    head: string,
-    payload: string | Uint8Array,
-    flags: number,
-    close: boolean,
-  ): void {
+  private writeLarge(status: number, head: string, payload: string | Uint8Array, flags: number): void {
     this.hook();
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
-    const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, close);
-    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength, close);
+    const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, this.closing);
+    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength);
     // An inline handler may do what it likes with its bytes after this.
     this.writer.write(bytes, true);
   }
@@ -451,7 +457,7 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   finish(): void {
     if (this.over) return;
     this.over = true;
-    this.host.finished();
+    this.host.finished(this.writer !== undefined);
   }
 
   // ------------------------------------------------------------------------------------------------------ refusing

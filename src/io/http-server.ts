@@ -12,6 +12,12 @@ import { RequestReader } from './request-reader.js';
 import { ResponseWriter } from './response-writer.js';
 import { Router } from './router.js';
 
+/**
+ * Ms that connections stay open when the last byte of a large answer has been given to the engine, which may hold up to
+ * 16 KiB itself: little enough to leave when the client reads on.
+ */
+const LINGER = 500;
+
 export class HttpServer implements ExchangeHost, TopicHost {
   readonly router = new Router();
   readonly maxBody: number;
@@ -33,6 +39,8 @@ export class HttpServer implements ExchangeHost, TopicHost {
   private readonly topics = new Map<string, Set<StreamLine>>();
   private readonly gate = new ReadGate();
   private listener: Listener | undefined;
+  /** When a large answer was last complete. */
+  private largeAt = Number.NEGATIVE_INFINITY;
   private readonly idle: (() => void)[] = [];
 
   constructor(private readonly options: ResolvedServerOptions) {
@@ -121,7 +129,8 @@ export class HttpServer implements ExchangeHost, TopicHost {
     this.gate.release(exchange);
   }
 
-  finished(): void {
+  finished(large: boolean): void {
+    if (large) this.largeAt = performance.now();
     this.open--;
     this.checkIdle();
   }
@@ -174,7 +183,7 @@ export class HttpServer implements ExchangeHost, TopicHost {
       });
     }
     // A response ends with its exchange; a WebSocket has outlived it.
-    if (line instanceof WebSocketLine) this.finished();
+    if (line instanceof WebSocketLine) this.finished(false);
   }
 
   channelOverflow(): void {
@@ -251,6 +260,11 @@ export class HttpServer implements ExchangeHost, TopicHost {
       this.idle.push(resolve);
       this.checkIdle();
     });
+  }
+
+  /** Ms for which the engine may need its connections, to send the last bytes of a large answer to a client that reads slowly. */
+  get lingering(): number {
+    return Math.max(0, LINGER - (performance.now() - this.largeAt));
   }
 
   /** Cut what is left. */
