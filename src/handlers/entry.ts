@@ -27,6 +27,7 @@ import {
   type WorkerStart,
 } from '../protocol.js';
 import { type HandlerChannel, setWire } from './channel.js';
+import { mayBlock } from './file/disk.js';
 import { answerTo, invoke } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
 import type { OpenBody } from './pump.js';
@@ -139,6 +140,7 @@ class WorkerThread implements ChannelOpener {
     this.outbox = new OutboxWriter(start.outbox);
     this.channelPrefix = start.channelPrefix;
     setWire(this);
+    mayBlock();
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
