@@ -16,7 +16,7 @@ const SPEC = /^(?:(\d+)-(\d*)|-(\d+))$/;
  * another unit than bytes, a syntax that is none, too many ranges. Empty = none of them is there (416).
  */
 export function parseRange(header: string, size: number): Span[] | null {
-  const match = /^bytes[ \t]*=(.*)$/i.exec(header);
+  const match = /^bytes=(.*)$/i.exec(header);
   if (match === null) return null;
   const specs = (match[1] as string)
     .split(',')
