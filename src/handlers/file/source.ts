@@ -50,7 +50,8 @@ export class FileSource implements SizedSource {
   async *chunks(): AsyncGenerator<Uint8Array> {
     for (const piece of this.pieces) {
       if (piece instanceof Uint8Array) {
-        yield piece;
+        // Whoever gets it may give it away.
+        yield Uint8Array.from(piece);
         continue;
       }
       for (let { from } = piece; from < piece.to; from += CHUNK) {
