@@ -227,13 +227,14 @@ function validate({ file, encoding, fields, options }: Found): Validators {
   const age = now - mtimeMs;
   const isStrong = age > (mtimeMs % 1000 === 0 ? SECONDS_TICK : TICK);
   if (options.etag !== false) fields.offer('etag', etagOf(size, mtimeMs, isStrong, encoding, options.etag));
+  const own = fields.has('last-modified') ? (fields.get('last-modified') ?? '') : undefined;
   // 8.8.2.1: never later than Date.
-  fields.offer('last-modified', formatDate(Math.floor(Math.min(mtimeMs, now) / 1000)));
+  const modified = own === undefined ? Math.floor(Math.min(mtimeMs, now) / 1000) : parseDate(own);
+  if (own === undefined && modified !== undefined) fields.set('last-modified', formatDate(modified));
   const etag = fields.get('etag');
-  const modified = fields.get('last-modified');
   return {
     etag: etag !== undefined && isEntityTag(etag) ? etag : undefined,
-    modified: modified === undefined ? undefined : parseDate(modified),
+    modified,
     settled: age > SECONDS_TICK,
   };
 }
