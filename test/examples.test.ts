@@ -99,6 +99,25 @@ describe('the examples', () => {
     expect(await stop()).toBe(0);
   });
 
+  it('static-site serves a folder, its index, and nothing else', async () => {
+    const { urls, stop } = await start('static-site');
+    const site = new URL(String(urls[0]));
+    const page = await fetch(site);
+    expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    const links = [...(await page.text()).matchAll(/(?:href|src)="([^"]+)"/g)].map(([, link]) =>
+      String(link),
+    );
+    expect(links).toHaveLength(3);
+    const types = links.map(async (link) => (await fetch(new URL(link, site))).headers.get('content-type'));
+    expect(await Promise.all(types)).toEqual(['image/svg+xml', 'text/css; charset=utf-8', 'image/svg+xml']);
+    const etag = String(page.headers.get('etag'));
+    expect(await status(site.href, { headers: { 'if-none-match': etag } })).toBe(304);
+    for (const path of ['nowhere', '..%2fhandler.js', '%2e%2e/handler.js', 'index.html/'])
+      expect(await status(`${site.href}${path}`)).toBe(404);
+    expect(await status(site.href, { method: 'POST', body: 'x' })).toBe(405);
+    expect(await stop()).toBe(0);
+  });
+
   it('echo sends text back as text and bytes as bytes, to several clients at once', async () => {
     const { urls, stop } = await start('echo');
     expect(await status(String(urls[0]))).toBe(426);
