@@ -533,6 +533,7 @@ describe('file()', () => {
     ['a', { dotfiles: 'allow' }, 'dotfiles is "allow" (string); allowed: nothing without root'],
     ['a', { contentType: 1 }, 'contentType is 1 (number)'],
     ['a', { contentType: '' }, 'contentType is "" (string)'],
+    ['a', { contentType: 'a/b\r\nc: d' }, 'contentType is'],
     ['a', { headers: [] }, 'headers is [] (array)'],
     ['a', { headers: 'x: y' }, 'headers is "x: y" (string)'],
     ['a', { maxAge: '1d' }, 'maxAge is "1d" (string)'],

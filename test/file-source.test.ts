@@ -5,8 +5,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
-  readlinkSync,
   realpathSync,
   renameSync,
   rmSync,
@@ -24,7 +22,7 @@ import { resolveFile } from '../src/handlers/file/resolve.js';
 import { FileSource } from '../src/handlers/file/source.js';
 import { type FileOptions, file } from '../src/handlers/file.js';
 import type { SizedSource } from '../src/handlers/source.js';
-import { until } from './support/server.js';
+import { noneOpenIn, openIn } from './support/descriptors.js';
 
 let folder: string;
 beforeAll(() => {
@@ -32,17 +30,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** How many descriptors of files in the folder are open. */
-function descriptors(): number {
-  return readdirSync('/proc/self/fd').filter((fd) => {
-    try {
-      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
-    } catch {
-      return false;
-    }
-  }).length;
-}
-const allClosed = (): Promise<void> => until(() => descriptors() === 0, 'every descriptor is closed');
+const descriptors = (): number => openIn(folder);
+const allClosed = (): Promise<void> => noneOpenIn(folder);
 
 /** Open a file until it has the number that another had. */
 function takeNumber(fd: number, name: string): number[] {

@@ -52,7 +52,7 @@ const RULES: Record<keyof FileOptions, Rule> = {
     allowed: "'ignore', 'allow' or 'deny'",
     ok: (v) => v === 'ignore' || v === 'allow' || v === 'deny',
   },
-  contentType: { allowed: 'a media type', ok: (v) => typeof v === 'string' && v !== '' },
+  contentType: { allowed: 'a media type', ok: (v) => typeof v === 'string' && /^[\t\x20-\x7e]+$/.test(v) },
   headers: { allowed: 'an object of header values', ok: plainObject },
   maxAge: {
     allowed: 'milliseconds, 0 or more',

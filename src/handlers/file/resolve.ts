@@ -20,8 +20,8 @@ import { FileSource, type Piece } from './source.js';
 const AT_ONCE = 128 * 1024;
 /** Ms after which a file cannot change any more without its time of change telling: the systems' clocks tick every 10 ms at worst. */
 const TICK = 50;
-/** The same where that time is in whole seconds, as in Last-Modified always; FAT knows even ones only. */
-const SECONDS_TICK = 2000;
+/** The same where that time is in whole seconds: FAT knows even ones only. */
+const COARSE_TICK = 2000;
 
 /** `content`: the body, its length if it is not sent, or none; a text for statuses that say all there is to say. */
 export interface FileAnswer {
@@ -205,6 +205,8 @@ const NOT_IN_304 = [
 ];
 
 function describe({ fields, options, encoding, path }: Found): void {
+  // The true one is sent.
+  fields.drop(['content-length']);
   fields.offer('content-type', options.contentType ?? contentTypeOf(path));
   if (encoding !== undefined) fields.set('content-encoding', encoding);
   const { maxAge, immutable, download = false } = options;
@@ -225,7 +227,8 @@ function validate({ file, encoding, fields, options }: Found): Validators {
   const { size, mtimeMs } = file.stat;
   const now = Date.now();
   const age = now - mtimeMs;
-  const isStrong = age > (mtimeMs % 1000 === 0 ? SECONDS_TICK : TICK);
+  const isCoarse = mtimeMs % 1000 === 0;
+  const isStrong = age > (isCoarse ? COARSE_TICK : TICK);
   if (options.etag !== false) fields.offer('etag', etagOf(size, mtimeMs, isStrong, encoding, options.etag));
   const own = fields.has('last-modified') ? (fields.get('last-modified') ?? '') : undefined;
   // 8.8.2.1: never later than Date.
@@ -235,7 +238,7 @@ function validate({ file, encoding, fields, options }: Found): Validators {
   return {
     etag: etag !== undefined && isEntityTag(etag) ? etag : undefined,
     modified,
-    settled: age > SECONDS_TICK,
+    settled: age > (isCoarse ? COARSE_TICK : 1000),
   };
 }
 
