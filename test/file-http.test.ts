@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { brotliCompressSync, brotliDecompressSync, gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
-import { fixture, startServer, type TestServer } from './support/server.js';
+import { fixture, startServer, type TestServer, until } from './support/server.js';
 
 const MODULE = fixture('http/files.mjs');
 
@@ -29,7 +29,7 @@ interface Ask {
   status?: number;
   headers?: object;
   url?: string;
-  channel?: boolean;
+  channel?: 'answer' | 'chunk';
 }
 
 const CONTENT = Buffer.from(Array.from({ length: 1000 }, (_, i) => 32 + (i % 95)));
@@ -290,9 +290,32 @@ describe.each(WAYS)('a file from $way', ({ dispatch }) => {
   });
 
   it('can be the answer of a channel', async () => {
-    const response = await ask('GET', '/page.html', { channel: true, options: { root } });
+    const channel = 'answer';
+    const response = await ask('GET', '/page.html', { channel, options: { root } });
     expect([response.status, response.body.toString()]).toEqual([200, '<p>page</p>']);
-    expect((await ask('GET', '/nowhere', { channel: true, options: { root } })).status).toBe(404);
+    expect((await ask('GET', '/nowhere', { channel, options: { root } })).status).toBe(404);
+    const part = await ask('GET', '/page.html', {
+      channel,
+      options: { root },
+      headers: { range: 'bytes=0-2' },
+    });
+    expect([part.status, part.body.toString()]).toEqual([206, '<p>']);
+  });
+
+  it('can be a chunk of what a channel sends, and is not there without the client knowing', async () => {
+    const chunk = (path: string): Promise<Response> =>
+      fetch(test.url, {
+        headers: { 'x-file': JSON.stringify({ path, options: { root }, channel: 'chunk' }) },
+      });
+    expect(await (await chunk('page.html')).text()).toBe('first, <p>page</p>last');
+    const cut = await chunk('nowhere.html')
+      .then((response) => response.text())
+      .catch((error: unknown) => error);
+    expect(cut).toBeInstanceOf(Error);
+    await until(() => test.errors.length + test.warnings.length > 0, 'it is logged');
+    expect([...test.errors.splice(0), ...test.warnings.splice(0)].map(({ error }) => error)).toMatchObject([
+      { code: 'OFFLOOP_BAD_CHANNEL' },
+    ]);
   });
 
   // -------------------------------------------------------------------------------------------------------- the root

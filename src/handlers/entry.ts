@@ -359,10 +359,14 @@ class WorkerThread implements ChannelOpener {
   // ------------------------------------------------------------------------------------------------------- sending
 
   /** Let go of an answer. From here on nothing that happens in this thread can keep it from being delivered. */
-  private put(seq: number, { status, head, payload, flags }: Answer, held: number): void {
+  private put(seq: number, { status, head, payload, flags, owned }: Answer, held: number): void {
     if (status === STATUS_TAKEN) this.op(OP.done, '', seq, held, null);
     else if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
-    else this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held });
+    else {
+      const transfer =
+        owned === true && payload instanceof Uint8Array ? [payload.buffer as ArrayBuffer] : undefined;
+      this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held }, transfer);
+    }
   }
 
   private scheduleTell(): void {
@@ -381,8 +385,8 @@ class WorkerThread implements ChannelOpener {
     this.send('look');
   }
 
-  private send(command: Command): void {
-    this.lane.postMessage(command);
+  private send(command: Command, transfer?: readonly ArrayBuffer[]): void {
+    this.lane.postMessage(command, transfer);
   }
 
   // ------------------------------------------------------------------------------------------------------ channels
@@ -442,7 +446,7 @@ class WorkerThread implements ChannelOpener {
     for (const field of ops)
       if (field instanceof Uint8Array && field.byteLength >= TRANSFER_FROM)
         transfer.push(field.buffer as ArrayBuffer);
-    this.lane.postMessage({ kind: 'channels', ops } satisfies Command, transfer);
+    this.send({ kind: 'channels', ops }, transfer);
   }
 
   /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */

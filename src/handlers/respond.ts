@@ -314,9 +314,8 @@ async function withFile(
     if (isSource(content)) content.close?.();
     throw error;
   }
-  return isSource(content)
-    ? withSource(status, head, content, request)
-    : finish(status, head, content, request.isHead);
+  if (isSource(content)) return withSource(status, head, content, request);
+  return { ...finish(status, head, content, request.isHead), owned: true };
 }
 
 /** Its own stream gives all that is in memory at once. */
