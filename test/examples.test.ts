@@ -1,4 +1,9 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Program, startProgram } from './support/program.js';
 import { connect } from './support/socket.js';
@@ -115,6 +120,28 @@ describe('the examples', () => {
     for (const path of ['nowhere', '..%2fhandler.js', '%2e%2e/handler.js', 'index.html/'])
       expect(await status(`${site.href}${path}`)).toBe(404);
     expect(await status(site.href, { method: 'POST', body: 'x' })).toBe(405);
+    expect(await stop()).toBe(0);
+  });
+
+  it('big-download sends curl the rest of what it has begun with', async () => {
+    const { urls, stop } = await start('big-download');
+    const url = String(urls[0]);
+    const whole = readFileSync(process.execPath);
+    const folder = mkdtempSync(join(tmpdir(), 'offloop-download-'));
+    try {
+      const part = join(folder, 'node.bin');
+      const have = Math.floor(whole.length * 0.7);
+      writeFileSync(part, whole.subarray(0, have));
+      const args = ['-sS', '-C', '-', '-o', part, '-w', '%{http_code} %{size_download}', url];
+      const { stdout } = await promisify(execFile)('curl', args);
+      expect(stdout).toBe(`206 ${whole.length - have}`);
+      expect(readFileSync(part).equals(whole)).toBe(true);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+    const head = await fetch(url, { method: 'HEAD' });
+    expect(head.headers.get('content-disposition')).toBe('attachment; filename="node.bin"');
+    expect(head.headers.get('content-length')).toBe(String(whole.length));
     expect(await stop()).toBe(0);
   });
 
