@@ -313,6 +313,33 @@ describe.runIf(linux)('the answer with a file', () => {
     },
   );
 
+  it('takes null for a header that shall not be there, and undefined for nothing said', async () => {
+    write('a.bin', 'a');
+    const headers = { ETag: undefined, 'last-modified': null, 'x-list': ['1', 2], 'X-None': undefined };
+    const { fields } = await resolve({}, 'GET', { headers: { 'content-type': undefined } }, { headers });
+    const lines = [...fields].filter(([, value]) => value !== null);
+    expect(lines).toEqual([
+      ['x-list', ['1', 2]],
+      ['content-type', 'application/octet-stream'],
+      ['etag', expect.any(String)],
+      ['accept-ranges', 'bytes'],
+    ]);
+    const cookies = new Headers({ 'x-a': 'b' });
+    cookies.append('set-cookie', 'a=1');
+    cookies.append('set-cookie', 'b=2');
+    const web = await resolve({}, 'GET', {}, { headers: cookies });
+    expect([...web.fields]).toContainEqual(['set-cookie', ['a=1', 'b=2']]);
+  });
+
+  it('whose name leaves no room for the ending of an encoding is sent as it is', async () => {
+    const name = 'n'.repeat(254);
+    write(name, 'a');
+    const body = file(`/${name}`, { root: folder, precompressed: true });
+    const request = { isHead: false, method: 'GET', headers: { 'accept-encoding': 'br, gzip' } };
+    const answer = await resolveFile(body, { status: 200, headers: null }, request);
+    expect(answer.status).toBe(200);
+  });
+
   it('that fails leaves nothing open', async () => {
     write('a.bin', body);
     const response = { headers: 5 };

@@ -7,6 +7,7 @@ import {
   close,
   closeSync,
   constants,
+  existsSync,
   fstat,
   fstatSync,
   open,
@@ -17,7 +18,6 @@ import {
   realpathSync,
   type Stats,
   stat,
-  statSync,
 } from 'node:fs';
 import { promisify } from 'node:util';
 
@@ -50,7 +50,7 @@ const blocking: Disk = {
       closeSync(fd);
     } catch {}
   },
-  exists: (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
+  exists: existsSync,
   realpath: (path) => realpathSync.native(path, 'latin1'),
 };
 

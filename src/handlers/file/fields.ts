@@ -15,6 +15,7 @@ export class Fields {
     const entries = Symbol.iterator in headers ? headers : Object.entries(headers);
     const mine = new Set<string>();
     for (const [name, value] of entries as Iterable<readonly [string, HeaderValue]>) {
+      if (value === undefined) continue;
       const key = String(name).toLowerCase();
       const before = mine.has(key) ? this.fields.get(key)?.[1] : undefined;
       mine.add(key);

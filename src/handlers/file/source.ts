@@ -51,7 +51,7 @@ export class FileSource implements SizedSource {
     for (const piece of this.pieces) {
       if (piece instanceof Uint8Array) {
         // Whoever gets it may give it away.
-        yield Uint8Array.from(piece);
+        yield new Uint8Array(piece);
         continue;
       }
       for (let { from } = piece; from < piece.to; from += CHUNK) {
