@@ -83,15 +83,18 @@ describe.runIf(linux).each(ways)('a file that is opened %s', (_, via) => {
     others.forEach(closeSync);
   });
 
-  it.each(['nowhere', 'a.txt/b', 'a\0b', '.', 'x'.repeat(300), 'loop'])(
-    'leaves nothing open: %j',
-    async (name) => {
-      write('a.txt', 'a');
-      rmSync(path('loop'), { force: true });
-      symlinkSync('loop', path('loop'));
-      expect(await openFile(`${folder}/${name}`, undefined, via)).toBeNull();
-    },
-  );
+  it.each(['nowhere', 'a.txt/b', '.', 'x'.repeat(300), 'loop'])('leaves nothing open: %j', async (name) => {
+    write('a.txt', 'a');
+    rmSync(path('loop'), { force: true });
+    symlinkSync('loop', path('loop'));
+    expect(await openFile(`${folder}/${name}`, undefined, via)).toBeNull();
+  });
+
+  it('whose name the system does not take is an error', async () => {
+    await expect(openFile(`${folder}/a\0b`, undefined, via)).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARG_VALUE',
+    });
+  });
 
   it('and lies elsewhere leaves nothing open', async () => {
     write('a.txt', 'a');

@@ -318,14 +318,14 @@ async function withFile(
   return { ...finish(status, head, content, request.isHead), owned: true };
 }
 
+const isSource = (content: FileAnswer['content']): content is SizedSource =>
+  typeof content === 'object' && content !== null && 'chunks' in content;
+
 /** Its own stream gives all that is in memory at once. */
 async function* slicesOf(blob: Blob): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < blob.size; at += SLICE)
     yield new Uint8Array(await blob.slice(at, at + SLICE).arrayBuffer());
 }
-
-const isSource = (content: FileAnswer['content']): content is SizedSource =>
-  typeof content === 'object' && content !== null && 'chunks' in content;
 
 function isBlob(body: object): body is Blob {
   const tag = Object.prototype.toString.call(body);
