@@ -34,6 +34,7 @@ export const ERROR_CODES = {
   OFFLOOP_BAD_REQUEST:
     'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
   OFFLOOP_BODY_TOO_LARGE: 'A stream or iterable given as response body grew past the documented bound.',
+  OFFLOOP_FILE_CHANGED: 'A file became shorter while it was sent, so what was promised cannot be sent.',
   OFFLOOP_ABORTED: 'The reason of an aborted `req.signal`: the client is gone or the server stopped.',
 } as const;
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type { ResourceLimits } from 'node:worker_threads';
-import { OffloopTypeError } from './errors.js';
+import { check, integer, plainObject, type Rule, refuse } from './check.js';
 import type { WorkerPool } from './pool/worker-pool.js';
 import type { TimeLimits } from './protocol.js';
 
@@ -141,17 +141,6 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions {
 
 // ------------------------------------------------------------------------------------------------------------ checks
 
-interface Rule {
-  readonly allowed: string;
-  readonly ok: (value: unknown) => boolean;
-}
-
-const integer = (min: number, max: number, allowed: string): Rule => ({
-  allowed,
-  ok: (v) => typeof v === 'number' && Number.isInteger(v) && v >= min && v <= max,
-});
-const plainObject = (v: unknown): v is Record<string, unknown> =>
-  typeof v === 'object' && v !== null && !Array.isArray(v);
 const aFunction: Rule = { allowed: 'a function', ok: (v) => typeof v === 'function' };
 const MAX_MS = 2 ** 31 - 1;
 
@@ -254,45 +243,6 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
       ),
   },
 };
-
-/** The value of a bad option as the message shows it: short, and never the whole of something large. */
-function show(value: unknown): string {
-  let text: string;
-  try {
-    const asJson = typeof value === 'string' || (typeof value === 'object' && value !== null);
-    text = (asJson ? (JSON.stringify(value) as string | undefined) : undefined) ?? String(value);
-  } catch {
-    text = Object.prototype.toString.call(value);
-  }
-  if (text.length > 80) text = `${text.slice(0, 77)}...`;
-  const type = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value;
-  return type === text ? text : `${text} (${type})`;
-}
-
-function refuse(where: string, name: string, value: unknown, allowed: string): never {
-  throw new OffloopTypeError(
-    'OFFLOOP_BAD_OPTION',
-    `${where}: option ${name} is ${show(value)}; allowed: ${allowed}.`,
-  );
-}
-
-function check(
-  where: string,
-  options: unknown,
-  rules: Record<string, Rule>,
-): asserts options is Record<string, unknown> {
-  if (!plainObject(options)) refuse(where, 'object', options, 'an object of options');
-  for (const [name, value] of Object.entries(options)) {
-    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
-    if (rule === undefined) {
-      throw new OffloopTypeError(
-        'OFFLOOP_BAD_OPTION',
-        `${where}: there is no option ${name} (its value was ${show(value)}); allowed: ${Object.keys(rules).join(', ')}.`,
-      );
-    }
-    if (value !== undefined && !rule.ok(value)) refuse(where, name, value, rule.allowed);
-  }
-}
 
 // ---------------------------------------------------------------------------------------------------------- resolved
 

@@ -60,6 +60,8 @@ export interface Answer {
   readonly head: string;
   readonly payload: Payload;
   readonly flags: number;
+  /** Nobody else has the buffer its bytes lie in, so that it can change hands instead of being copied. */
+  readonly owned?: boolean;
 }
 
 // -------------------------------------------------------------------------------------------------------- the door

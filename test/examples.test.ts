@@ -1,5 +1,9 @@
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { curl, curlIsHere } from './support/curl.js';
 import { type Program, startProgram } from './support/program.js';
 import { connect } from './support/socket.js';
 
@@ -96,6 +100,45 @@ describe('the examples', () => {
       threads.add(String(thread));
     }
     expect(threads.size).toBeLessThanOrEqual(2);
+    expect(await stop()).toBe(0);
+  });
+
+  it('static-site serves a folder, its index, and nothing else', async () => {
+    const { urls, stop } = await start('static-site');
+    const site = new URL(String(urls[0]));
+    const page = await fetch(site);
+    expect([page.status, page.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    const links = [...(await page.text()).matchAll(/(?:href|src)="([^"]+)"/g)].map(([, link]) =>
+      String(link),
+    );
+    expect(links).toHaveLength(3);
+    const types = links.map(async (link) => (await fetch(new URL(link, site))).headers.get('content-type'));
+    expect(await Promise.all(types)).toEqual(['image/svg+xml', 'text/css; charset=utf-8', 'image/svg+xml']);
+    const etag = String(page.headers.get('etag'));
+    expect(await status(site.href, { headers: { 'if-none-match': etag } })).toBe(304);
+    for (const path of ['nowhere', '..%2fhandler.js', '%2e%2e/handler.js', 'index.html/'])
+      expect(await status(`${site.href}${path}`)).toBe(404);
+    expect(await status(site.href, { method: 'POST', body: 'x' })).toBe(405);
+    expect(await stop()).toBe(0);
+  });
+
+  it.runIf(curlIsHere)('big-download sends curl the rest of what it has begun with', async () => {
+    const { urls, stop } = await start('big-download');
+    const url = String(urls[0]);
+    const whole = readFileSync(process.execPath);
+    const folder = mkdtempSync(join(tmpdir(), 'offloop-download-'));
+    try {
+      const part = join(folder, 'node.bin');
+      const have = Math.floor(whole.length * 0.7);
+      writeFileSync(part, whole.subarray(0, have));
+      expect(await curl('-C', '-', '-o', part, url)).toBe(`206 ${whole.length - have}`);
+      expect(readFileSync(part).equals(whole)).toBe(true);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+    const head = await fetch(url, { method: 'HEAD' });
+    expect(head.headers.get('content-disposition')).toBe('attachment; filename="node.bin"');
+    expect(head.headers.get('content-length')).toBe(String(whole.length));
     expect(await stop()).toBe(0);
   });
 

@@ -5,17 +5,13 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { curlIsHere } from './support/curl.js';
 import { RawClient, WAYS } from './support/http-raw.js';
 import { fixture, serve, type TestServer, until } from './support/server.js';
 
 const run = promisify(execFile);
 const MODULE = fixture('http/request.mjs');
 const MB = 1024 * 1024;
-
-const curlIsHere = await run('curl', ['--version']).then(
-  () => true,
-  () => process.env['CI'] !== undefined,
-);
 
 describe.each(WAYS)('a request body for $way', ({ dispatch }) => {
   const start = (maxBody: number): Promise<TestServer> =>

@@ -361,14 +361,16 @@ describe('a file', () => {
   it('is sent with the type of its name', async () => {
     const answer = await encode({ body: file(join(directory, 'page.html')) }, GET);
     expect(asText(answer)).toBe('<p>page</p>');
-    expect(answer.head).toBe('content-type: text/html; charset=utf-8');
+    expect(answer.head.split('\r\n')).toContain('content-type: text/html; charset=utf-8');
   });
 
   it('is sent with the type the handler gives', async () => {
+    const types = async (response: object): Promise<string[] | null> =>
+      (await encode(response, GET)).head.match(/content-type: .*/gi);
     const body = file(join(directory, 'page.html'));
-    expect((await encode({ body, headers: { 'Content-Type': 'x/y' } }, GET)).head).toBe('Content-Type: x/y');
+    expect(await types({ body, headers: { 'Content-Type': 'x/y' } })).toEqual(['Content-Type: x/y']);
     const other = file(join(directory, 'page.html'), { contentType: 'a/b' });
-    expect((await encode({ body: other }, GET)).head).toBe('content-type: a/b');
+    expect(await types({ body: other })).toEqual(['content-type: a/b']);
   });
 
   it('has its size told to HEAD', async () => {

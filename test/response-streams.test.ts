@@ -446,7 +446,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     await client.closed();
     expect(client.received).toBeLessThan(50_000_000);
     await until(() => test.errors.length === 1, 'it is logged');
-    expect(test.errors[0]?.error).toMatchObject({ code: 'OFFLOOP_BAD_RESPONSE' });
+    expect(test.errors[0]?.error).toMatchObject({ code: 'OFFLOOP_FILE_CHANGED' });
     await quiet(test, 1);
   });
 

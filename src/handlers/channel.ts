@@ -305,6 +305,9 @@ export class HandlerChannel implements Channel {
   }
 
   private readonly sendRead = async (encoded: Encoded): Promise<void> => {
+    // Only a file has something else to say.
+    if (encoded.status !== 200)
+      throw new OffloopError('OFFLOOP_BAD_CHANNEL', `the file that was sent is a ${encoded.status}`);
     const known = isUnread(encoded) ? await this.gather(encoded) : encoded;
     if (!('unread' in known)) {
       const { payload } = known;

@@ -29,6 +29,7 @@ import {
 } from '../protocol.js';
 import { type HandlerChannel, setWire } from './channel.js';
 import { DefinedHandle, openingOf, resumeDefined, type Snapshot } from './define-channel.js';
+import { mayBlock } from './file/disk.js';
 import { answerTo, invoke } from './invoke.js';
 import { type LoadedModule, loadModule } from './module.js';
 import type { OpenBody } from './pump.js';
@@ -142,6 +143,7 @@ class WorkerThread implements ChannelOpener {
     this.outbox = new OutboxWriter(start.outbox);
     this.channelPrefix = start.channelPrefix;
     setWire(this);
+    mayBlock();
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
@@ -419,10 +421,14 @@ class WorkerThread implements ChannelOpener {
   // ------------------------------------------------------------------------------------------------------- sending
 
   /** Let go of an answer. From here on nothing that happens in this thread can keep it from being delivered. */
-  private put(seq: number, { status, head, payload, flags }: Answer, held: number): void {
+  private put(seq: number, { status, head, payload, flags, owned }: Answer, held: number): void {
     if (status === STATUS_TAKEN) this.op(OP.done, '', seq, held, null);
     else if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
-    else this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held });
+    else {
+      const transfer =
+        owned === true && payload instanceof Uint8Array ? [payload.buffer as ArrayBuffer] : undefined;
+      this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held }, transfer);
+    }
   }
 
   private scheduleTell(): void {
@@ -441,8 +447,8 @@ class WorkerThread implements ChannelOpener {
     this.send('look');
   }
 
-  private send(command: Command): void {
-    this.lane.postMessage(command);
+  private send(command: Command, transfer?: readonly ArrayBuffer[]): void {
+    this.lane.postMessage(command, transfer);
   }
 
   // ------------------------------------------------------------------------------------------------------ channels
@@ -502,7 +508,7 @@ class WorkerThread implements ChannelOpener {
     for (const field of ops)
       if (field instanceof Uint8Array && field.byteLength >= TRANSFER_FROM)
         transfer.push(field.buffer as ArrayBuffer);
-    this.lane.postMessage({ kind: 'channels', ops } satisfies Command, transfer);
+    this.send({ kind: 'channels', ops }, transfer);
   }
 
   /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */

@@ -4,7 +4,8 @@
  */
 import { OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
-import { FileBody, openFile } from './file.js';
+import { type FileAnswer, resolveFile } from './file/resolve.js';
+import { FileBody } from './file.js';
 import type { Unread } from './gather.js';
 import { SizedReader, type SizedSource, type Source, show, sourceOf, wellFormed } from './source.js';
 import type { HeaderValue, HttpResponse } from './types.js';
@@ -61,6 +62,7 @@ function encodeChecked(value: unknown, request: RequestInfo): Encoded | Promise<
   const response = value as HttpResponse;
   const status = response.status ?? 200;
   if (!isStatus(status)) throw bad(`status ${show(status)} is not a whole number from 200 to 599`);
+  if (response.body instanceof FileBody) return withFile(status, response, response.body, request);
   const head = new Head();
   if (response.headers !== undefined && response.headers !== null) head.addAll(response.headers);
   return withBody(status, head, response.body, request);
@@ -212,7 +214,6 @@ function withBody(
   }
   const bytes = asBytes(body);
   if (bytes !== undefined) return finish(status, head, bytes, isHead);
-  if (body instanceof FileBody) return withFile(status, head, body, request);
   if (isBlob(body)) {
     if (!head.hasContentType && body.type !== '') head.add('content-type', body.type);
     return withSource(status, head, { length: body.size, chunks: () => slicesOf(body) }, request);
@@ -298,12 +299,27 @@ function withSource(status: number, head: Head, source: SizedSource, { isHead }:
   return { status, head: text, flags, length, source: reader };
 }
 
-async function withFile(status: number, head: Head, body: FileBody, request: RequestInfo): Promise<Encoded> {
-  const source = await openFile(body);
-  if (source === undefined) return encodeText(404, 'Not Found', request.isHead);
-  if (!head.hasContentType) head.add('content-type', body.contentType);
-  return withSource(status, head, source, request);
+/** A file decides itself what is sent of it, and under which status and headers. */
+async function withFile(
+  given: number,
+  { headers }: HttpResponse,
+  body: FileBody,
+  request: RequestInfo,
+): Promise<Encoded> {
+  const { status, fields, content } = await resolveFile(body, { status: given, headers }, request);
+  const head = new Head();
+  try {
+    head.addAll(fields);
+  } catch (error) {
+    if (isSource(content)) content.close?.();
+    throw error;
+  }
+  if (isSource(content)) return withSource(status, head, content, request);
+  return { ...finish(status, head, content, request.isHead), owned: true };
 }
+
+const isSource = (content: FileAnswer['content']): content is SizedSource =>
+  typeof content === 'object' && content !== null && 'chunks' in content;
 
 /** Its own stream gives all that is in memory at once. */
 async function* slicesOf(blob: Blob): AsyncGenerator<Uint8Array> {
