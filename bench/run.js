@@ -8,6 +8,7 @@ import { hasWrk } from './lib/wrk.js';
 import bound from './scenarios/bound.js';
 import chaos from './scenarios/chaos.js';
 import cpu from './scenarios/cpu.js';
+import echo from './scenarios/echo.js';
 import hello from './scenarios/hello.js';
 import mixed from './scenarios/mixed.js';
 import overload from './scenarios/overload.js';
@@ -30,7 +31,7 @@ import runaway from './scenarios/runaway.js';
  */
 
 /** @type {readonly Scenario[]} */
-const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload, placement];
+const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload, placement, echo];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
 
@@ -50,7 +51,7 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (hello 64, cpu 16, overload 256)
+  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100)
   --servers A,B      only these servers
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
@@ -165,7 +166,7 @@ function provide(plan) {
   }
   const files = plan.flatMap(({ entries }) => entries.map(({ file }) => file));
   if (files.some((file) => file.startsWith('offloop'))) needBuild();
-  if (files.some((file) => file.startsWith('fastify') || file.startsWith('express'))) needPeers();
+  if (files.some((file) => /^(fastify|express|ws)/.test(file))) needPeers();
 }
 
 function report({ machine, smoke, scenarios: results }, plan) {
