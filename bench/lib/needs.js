@@ -44,6 +44,20 @@ export function needPeers() {
   npm(['ci', '--prefix', bench], root, 'the peers could not be installed: run `npm ci --prefix bench`');
 }
 
+/** Files that a process has open besides its connections. */
+const OTHER_FILES = 200;
+
+/** Node raises its own limit as far as it may, so the hard one counts. */
+export function needOpenFiles(scenario, connections) {
+  const limit = process.report.getReport().userLimits?.open_files?.hard;
+  const room = Number(limit) - OTHER_FILES;
+  if (!(connections > room)) return;
+  throw new NeedsError(
+    `${scenario} has ${connections} connections in a process, and this one may have ${limit} files open at most: raise ` +
+      `the hard limit (\`ulimit -Hn ${connections + OTHER_FILES}\` as root), or \`--connections ${room}\``,
+  );
+}
+
 function npm(args, cwd, sorry) {
   // npm's own output goes to standard error: standard output is for the result.
   const { status } = spawnSync('npm', args, {

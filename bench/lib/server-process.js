@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { Asking } from './asking.js';
 import { log } from './log.js';
 
 const READY_WITHIN = 20_000;
@@ -21,7 +22,7 @@ function clockTicks() {
 export class ServerProcess {
   #child;
   #errors = '';
-  #nextQuestion = 0;
+  #asking;
   url = '';
 
   /**
@@ -41,6 +42,7 @@ export class ServerProcess {
       stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', ...env },
     });
+    this.#asking = new Asking(this.#child);
     this.#child.stdin.on('error', () => {});
     this.#child.stderr.setEncoding('utf8').on('data', (text) => {
       this.#errors = (this.#errors + text).slice(-4000);
@@ -97,20 +99,7 @@ export class ServerProcess {
    * @returns {Promise<any>}
    */
   ask(question, about) {
-    const id = this.#nextQuestion++;
-    return new Promise((resolve, reject) => {
-      const settle = (error, value) => {
-        this.#child.off('message', hear).off('close', lost);
-        if (error) reject(new Error(`${question}: ${error}`));
-        else resolve(value);
-      };
-      const hear = (message) => {
-        if (message.id === id) settle(message.error, message.value);
-      };
-      const lost = () => settle('the server ended');
-      this.#child.on('message', hear).on('close', lost);
-      this.#child.send({ id, question, about }, (error) => error && settle(error.message));
-    });
+    return this.#asking.ask(question, about);
   }
 
   async stop() {

@@ -3,12 +3,19 @@ import { createRequire, syncBuiltinESMExports } from 'node:module';
 
 const threads = createRequire(import.meta.url)('node:worker_threads');
 const alive = new Set();
+/** Numbers of the threads that have ended. */
+const ended = [];
 
 threads.Worker = class extends threads.Worker {
   constructor(...args) {
     super(...args);
     alive.add(this);
-    this.once('exit', () => alive.delete(this));
+    // It is lost with the thread.
+    const { threadId } = this;
+    this.once('exit', () => {
+      alive.delete(this);
+      ended.push(threadId);
+    });
   }
 };
 syncBuiltinESMExports();
@@ -21,4 +28,12 @@ export function endOneAtRandom() {
   alive.delete(victim);
   void victim.terminate();
   return true;
+}
+
+export function threadsAlive() {
+  return [...alive];
+}
+
+export function threadsEnded() {
+  return [...ended];
 }

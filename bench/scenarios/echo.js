@@ -1,0 +1,180 @@
+import { withClient } from '../lib/client-process.js';
+import { judged, perRound } from '../lib/figures.js';
+import { finished, measureRounds } from '../lib/rounds.js';
+import { spread } from '../lib/stats.js';
+import { failures, figuresTable, number, table } from '../lib/table.js';
+
+const CONNECTIONS = 100;
+const BYTES = 64;
+const kinds = [1, 8].flatMap((inFlight) =>
+  [false, true].map((binary) => ({
+    name: `${inFlight}-${binary ? 'binary' : 'text'}`,
+    inFlight,
+    binary,
+    bytes: BYTES,
+  })),
+);
+
+const pool = (workers, handler = 'echo') => ({ handler, nMin: workers, nMax: workers });
+const entries = [
+  { name: 'raw-uws', file: 'raw-uws-echo' },
+  { name: 'offloop-inline', file: 'offloop-inline', options: { handler: 'echo' } },
+  { name: 'offloop-worker', file: 'offloop-dispatched', options: pool(1) },
+  // The channels of two workers: one more thread, and smaller batches.
+  { name: 'offloop-2-workers', file: 'offloop-dispatched', options: pool(2) },
+  { name: 'offloop-defined', file: 'offloop-dispatched', options: pool(1, 'echo-defined') },
+  { name: 'ws', file: 'ws-echo' },
+];
+
+const ratios = [
+  { of: 'offloop-worker', to: 'raw-uws', atLeast: 0.5 },
+  { of: 'offloop-worker', to: 'offloop-inline', atLeast: 0.5 },
+];
+
+/** @type {import('../run.js').Scenario} */
+export default {
+  name: 'echo',
+  title: 'WebSocket echo of 64 bytes: what a message costs, and what a message through a worker costs',
+  needsWrk: false,
+  defaults: { duration: 3 },
+  entries,
+
+  async run({ entries, settings }) {
+    const { rounds, duration, connections = CONNECTIONS, smoke } = settings;
+    const warmup = smoke ? 0.1 : 1;
+    const measured = await measureRounds(entries, {
+      rounds,
+      measure: (server) => measure(server, { connections, seconds: smoke ? 0.2 : duration, warmup }),
+      describe,
+    });
+    const servers = measured.map((server) => ({ ...server, kinds: summary(server) }));
+    return {
+      load: { rounds, duration, warmup, connections, kinds },
+      servers,
+      figures: kinds.flatMap(({ name }) =>
+        ratios.flatMap((wanted) => figures(servers, name, wanted, !smoke)),
+      ),
+      ok: servers.every(({ ok }) => ok),
+    };
+  },
+
+  report: ({ servers, figures }) => [
+    ...kinds.map(({ name, inFlight, binary }) =>
+      table(
+        [
+          `${inFlight} in flight, ${binary ? 'binary' : 'text'}`,
+          'messages/s',
+          'min',
+          'max',
+          'p50 ms',
+          'p99 ms',
+          'CPU us/message',
+          'I/O thread',
+          'threads busy',
+        ],
+        servers.flatMap(({ name: server, kinds }) => (kinds ? [row(server, kinds[name])] : [])),
+      ),
+    ),
+    ...failures(servers),
+    figuresTable(figures),
+    '"threads busy": how many cores the server used. The client has the rest of two and is itself busy nearly all the time' +
+      ' against the bare engine, so there the ratio of the CPU time says more than that of the messages.',
+  ],
+};
+
+async function measure(server, { connections, seconds, warmup }) {
+  return await withClient(async (client) => {
+    await client.ask('connect', { url: server.url, count: connections });
+    await checkEcho(client);
+    const results = {};
+    for (const kind of kinds) {
+      await client.ask('echo', { ...kind, seconds: warmup });
+      const before = times(server);
+      const result = await client.ask('echo', { ...kind, seconds });
+      const after = times(server);
+      const cpu = after.all === null ? null : after.all - before.all;
+      results[kind.name] = {
+        ...result,
+        cpuSecondsPerMessage: cpu && cpu / result.messages,
+        ioSecondsPerMessage: cpu && (after.main - before.main) / result.messages,
+        coresUsed: cpu && (cpu * result.perSecond) / result.messages,
+      };
+    }
+    return { ok: Object.values(results).every(({ wrong }) => wrong === 0), kinds: results };
+  });
+}
+
+const times = (server) => ({ all: server.cpuSeconds(), main: server.mainThreadCpuSeconds() });
+
+/** A server that sends back something else is not fast. */
+async function checkEcho(client) {
+  const binary = Buffer.from(Uint8Array.from({ length: 5000 }, (_, i) => i * 7)).toString('hex');
+  for (const [asked, wanted] of [
+    [{ text: 'Grüße, 世界' }, 'Grüße, 世界'],
+    [{ text: 'x'.repeat(70_000) }, 'x'.repeat(70_000)],
+    [{ text: '' }, ''],
+    [{ binary }, binary],
+  ]) {
+    const wrong = (await client.ask('exchange', asked)).find((answer) => answer !== wanted);
+    if (wrong !== undefined)
+      throw new Error(
+        `wrong answer: ${JSON.stringify(wrong.slice(0, 80))} to ${JSON.stringify(wanted.slice(0, 80))}`,
+      );
+  }
+}
+
+function summary(server) {
+  const done = finished(server);
+  if (done.length === 0) return null;
+  return Object.fromEntries(
+    kinds.map(({ name }) => {
+      const of = (number) => spread(done.map(({ kinds }) => number(kinds[name])));
+      return [
+        name,
+        {
+          perSecond: of(({ perSecond }) => perSecond),
+          p50Ms: of(({ latencyMs }) => latencyMs.p50),
+          p99Ms: of(({ latencyMs }) => latencyMs.p99),
+          cpuSecondsPerMessage: of(({ cpuSecondsPerMessage }) => cpuSecondsPerMessage),
+          ioSecondsPerMessage: of(({ ioSecondsPerMessage }) => ioSecondsPerMessage),
+          coresUsed: of(({ coresUsed }) => coresUsed),
+        },
+      ];
+    }),
+  );
+}
+
+function figures(servers, kind, { of, to, ...limits }, judge) {
+  const [a, b] = [of, to].map((name) => servers.find((server) => server.name === name));
+  const both = judge && a?.ok === true && b?.ok === true;
+  const one = (what, number) =>
+    judged(
+      { figure: `${kind}: ${what}`, unit: 'x', ...limits },
+      perRound(a, b, number).filter((value) => Number.isFinite(value)),
+      both,
+    );
+  return [
+    one(`messages/s, ${of} / ${to}`, ({ kinds }) => kinds[kind].perSecond),
+    // The other way round, so that more is better here as well.
+    one(`CPU a message, ${to} / ${of}`, ({ kinds }) => 1 / kinds[kind].cpuSecondsPerMessage),
+  ].filter(Boolean);
+}
+
+function row(server, { perSecond, p50Ms, p99Ms, cpuSecondsPerMessage, ioSecondsPerMessage, coresUsed }) {
+  return [
+    server,
+    number(perSecond.median),
+    number(perSecond.min),
+    number(perSecond.max),
+    number(p50Ms.median, 2),
+    number(p99Ms.median, 2),
+    number(cpuSecondsPerMessage.median && cpuSecondsPerMessage.median * 1e6, 2),
+    number(ioSecondsPerMessage.median && ioSecondsPerMessage.median * 1e6, 2),
+    number(coresUsed.median, 2),
+  ];
+}
+
+function describe({ ok, kinds }) {
+  const each = Object.entries(kinds).map(([name, { perSecond }]) => `${name} ${number(perSecond)}`);
+  return `messages/s: ${each.join(', ')}${ok ? '' : ', WITH WRONG ANSWERS'}`;
+}
