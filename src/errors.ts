@@ -28,12 +28,13 @@ export const ERROR_CODES = {
     'The worker thread that ran the invocation ended before it answered; `cause` says why.',
   OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
   OFFLOOP_BAD_RESPONSE:
-    'A handler returned something that is no response, or one with a bad status, header or body.',
+    'A handler returned something that is no response, or one with a bad status, header, body or Content-Length.',
   OFFLOOP_BAD_CHANNEL:
     'A wrong call of asChannel, of a channel or of publish; the message says what is allowed.',
   OFFLOOP_BAD_REQUEST:
     'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
-  OFFLOOP_BODY_TOO_LARGE: 'A stream or iterable given as response body grew past the documented bound.',
+  OFFLOOP_BODY_TOO_LARGE:
+    'A stream or a file that was to be sent as one WebSocket message is larger than 64 MiB.',
   OFFLOOP_FILE_CHANGED: 'A file became shorter while it was sent, so what was promised cannot be sent.',
   OFFLOOP_ABORTED: 'The reason of an aborted `req.signal`: the client is gone or the server stopped.',
 } as const;

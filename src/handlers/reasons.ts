@@ -13,7 +13,7 @@ export function isThenable<T>(value: unknown): value is PromiseLike<T> {
 
 /** The reason of `req.signal` when the client is gone. */
 export function clientGone(): OffloopError {
-  return new OffloopError('OFFLOOP_ABORTED', 'the client went away before the answer was ready');
+  return new OffloopError('OFFLOOP_ABORTED', 'the client went away before it had the whole response');
 }
 
 /** The reason of `req.signal` when `handlerTimeout` has passed. */

@@ -37,7 +37,7 @@ export interface HttpRequest {
   readonly context: string;
   /** The path behind `context`, not decoded; starts with '/'. */
   readonly pathInfo: string;
-  /** Aborts when the client goes away before the answer is ready. Made when first read. */
+  /** Aborts when the client goes away before it has the whole response, or `handlerTimeout` is up. Made when first read. */
   readonly signal: AbortSignal;
   /** The body as a stream, or null when there is none. The methods below may be called again and again, with or without it. */
   readonly body: ReadableStream<Uint8Array> | null;
@@ -51,7 +51,10 @@ export interface HttpRequest {
   formData(): Promise<FormData>;
 }
 
-/** A string (sent as UTF-8), bytes, a file, a stream, or an iterable of strings and bytes. null = empty. */
+/**
+ * A string (sent as UTF-8), bytes, a file, a stream, or an iterable of strings and bytes. null = empty. What has to be read is
+ * read bit by bit, as the client takes it.
+ */
 export type Body =
   | string
   | Uint8Array
@@ -68,7 +71,8 @@ export type HeaderValue = string | number | readonly (string | number)[] | null 
 
 /**
  * A response. Framing is ours: Content-Length is always the true one, and Content-Length, Transfer-Encoding, Date and
- * Keep-Alive given here are dropped. `Connection: close` closes the connection behind the response.
+ * Keep-Alive given here are dropped; but beside a stream or an iterable Content-Length is held to. `Connection: close` closes
+ * the connection behind the response.
  */
 export interface HttpResponse {
   /** 200 to 599. Default 200. */
