@@ -607,6 +607,22 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     await quiet(test);
   });
 
+  it.each([...KINDS, 'file', 'blob'])(
+    'keeps its place between other things that are sent: %s',
+    async (kind) => {
+      const test = await start();
+      for (const bytes of [100, 1_000_000]) {
+        const client = await RawClient.open(test.port);
+        const query = { bytes, size: 30_000, path: fileOf(bytes) };
+        const { body } = await client.ask('GET', target(`/between/${kind}`, query));
+        expect(hash(body)).toBe(
+          hash(Buffer.concat([Buffer.from('first '), bodyOf(bytes), Buffer.from(' last')])),
+        );
+      }
+      await quiet(test);
+    },
+  );
+
   it('is cut when its source fails behind a channel, and let go when its client leaves', async () => {
     const test = await start();
     const file = log();

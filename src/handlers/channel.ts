@@ -14,6 +14,7 @@ import {
 } from '../protocol.js';
 import { type Begun, chunksOf, Gather, isUnread, type Unread } from './gather.js';
 import { handshakeProblem } from './handshake.js';
+import { WINDOW } from './pump.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
 import { asBytes, type Encoded, encode, encodeHead, type RequestInfo } from './respond.js';
@@ -98,8 +99,6 @@ const TRACK_EVERY = 16 * 1024;
 const HIGH_WATER = 1024 * 1024;
 /** The engine drops what waits beyond. */
 const MOST_HIGH_WATER = 16 * 1024 * 1024;
-/** Bytes of a body sent bit by bit that may be on their way, if `highWater` is not less. */
-const WINDOW = 256 * 1024;
 /** Bytes of a WebSocket message that is read from a stream or a file: it has to be there as a whole. */
 const MESSAGE_LIMIT = 64 * 1024 * 1024;
 const MAX_REASON = 123;

@@ -7,7 +7,7 @@ import { isThenable } from './reasons.js';
 import { asChunk, type Chunk, Measure, ownBytes, type Result, type Source, wellFormed } from './source.js';
 
 /** A body of at most so many bytes, all there within one turn of the loop, is answered as a whole. */
-export const SMALL = 16 * 1024;
+const SMALL = 16 * 1024;
 /** The same for one whose length is known and whose source is ours, such as a file, however long reading it takes. */
 const SMALL_AND_SIZED = 64 * 1024;
 /** Ms that reading bodies may keep the thread from everything else. */
@@ -38,14 +38,14 @@ export interface Begun {
   /** The last one read, on the memory of whoever made it, since it may be very large. */
   readonly last: Chunk | undefined;
   /** What comes next, if it has been asked for. */
-  readonly reading: PromiseLike<Result> | undefined;
+  readonly reading: Promise<Result> | undefined;
 }
 
 export class Gather {
   private readonly parts: Chunk[] = [];
   private readonly measure: Measure;
   private over = false;
-  private reading: PromiseLike<Result> | undefined;
+  private reading: Promise<Result> | undefined;
   private until = Number.POSITIVE_INFINITY;
   /** Nothing to be gained from sending a part of it early. */
   private readonly patient: boolean;
@@ -68,7 +68,7 @@ export class Gather {
       if (isThenable<Result>(result)) {
         return new Promise((resolve, reject) => {
           this.settle = { resolve, reject };
-          this.wait(result);
+          this.wait(Promise.resolve(result));
         });
       }
       const known = this.take(result);
@@ -94,7 +94,7 @@ export class Gather {
     }
   }
 
-  private wait(reading: PromiseLike<Result>): void {
+  private wait(reading: Promise<Result>): void {
     this.reading = reading;
     reading.then(
       (result) => this.got(result),

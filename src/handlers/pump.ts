@@ -198,11 +198,11 @@ class Body implements OpenBody {
       this.fail(error, true);
       return;
     }
-    if (isThenable<Result>(result)) this.wait(result);
+    if (isThenable<Result>(result)) this.wait(Promise.resolve(result));
     else this.take(result);
   }
 
-  private wait(result: PromiseLike<Result>): void {
+  private wait(result: Promise<Result>): void {
     this.reading = true;
     result.then(this.got, this.lost);
   }

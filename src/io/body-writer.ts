@@ -83,7 +83,7 @@ export class BodyWriter {
     const bytes = this.length !== null && typeof data === 'string' ? Buffer.from(data) : data;
     if (this.full) this.keep(bytes);
     else this.feed(bytes);
-    if (lent && this.backlog.length > 0) this.backlog[0] = Uint8Array.from(this.backlog[0] as Uint8Array);
+    if (lent && this.backlog.length > 0) this.backlog[0] = new Uint8Array(this.backlog[0] as Uint8Array);
     return !this.full;
   }
 
