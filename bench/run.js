@@ -3,9 +3,10 @@ import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { log } from './lib/log.js';
 import { machineFacts } from './lib/machine.js';
-import { NeedsError, needBuild, needPeers } from './lib/needs.js';
+import { NeedsError, needBuild, needOpenFiles, needPeers } from './lib/needs.js';
 import { hasWrk } from './lib/wrk.js';
 import bound from './scenarios/bound.js';
+import channels from './scenarios/channels.js';
 import chaos from './scenarios/chaos.js';
 import cpu from './scenarios/cpu.js';
 import echo from './scenarios/echo.js';
@@ -14,6 +15,8 @@ import mixed from './scenarios/mixed.js';
 import overload from './scenarios/overload.js';
 import ping from './scenarios/ping.js';
 import placement from './scenarios/placement.js';
+import publish from './scenarios/publish.js';
+import quiet from './scenarios/quiet.js';
 import reload from './scenarios/reload.js';
 import runaway from './scenarios/runaway.js';
 
@@ -25,13 +28,29 @@ import runaway from './scenarios/runaway.js';
  * @property {boolean} needsWrk
  * @property {{ rounds?: number, duration?: number, smoke?: number }} [defaults] where it wants others than the usual;
  *   `smoke`: seconds of a measurement in a smoke run
+ * @property {(settings: Settings) => number} [openFiles] how many connections each of its processes has
  * @property {readonly { name: string, file: string, options?: object }[]} entries the servers it knows
  * @property {(run: { entries: readonly any[], settings: Settings }) => Promise<any>} run
  * @property {(result: any) => readonly string[]} report the paragraphs of the readable report
  */
 
 /** @type {readonly Scenario[]} */
-const scenarios = [hello, cpu, ping, bound, mixed, overload, runaway, chaos, reload, placement, echo];
+const scenarios = [
+  hello,
+  cpu,
+  ping,
+  bound,
+  mixed,
+  overload,
+  runaway,
+  chaos,
+  reload,
+  placement,
+  echo,
+  publish,
+  channels,
+  quiet,
+];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
 
@@ -51,7 +70,8 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100)
+  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100, publish
+                     and channels 10000)
   --servers A,B      only these servers
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
@@ -164,6 +184,8 @@ function provide(plan) {
       'wrk is not installed: `apt-get install wrk` on Debian and Ubuntu, `brew install wrk` on macOS',
     );
   }
+  for (const { scenario, settings } of plan)
+    if (scenario.openFiles) needOpenFiles(scenario.name, scenario.openFiles(settings));
   const files = plan.flatMap(({ entries }) => entries.map(({ file }) => file));
   if (files.some((file) => file.startsWith('offloop'))) needBuild();
   if (files.some((file) => /^(fastify|express|ws)/.test(file))) needPeers();
