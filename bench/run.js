@@ -19,6 +19,7 @@ import publish from './scenarios/publish.js';
 import quiet from './scenarios/quiet.js';
 import reload from './scenarios/reload.js';
 import runaway from './scenarios/runaway.js';
+import storm from './scenarios/storm.js';
 
 /**
  * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
@@ -50,6 +51,7 @@ const scenarios = [
   publish,
   channels,
   quiet,
+  storm,
 ];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
@@ -70,8 +72,8 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100, publish
-                     and channels 10000)
+  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100, publish,
+                     channels and storm 10000)
   --servers A,B      only these servers
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
