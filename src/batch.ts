@@ -32,3 +32,8 @@ export function requestLine(head: PackedHead): string {
   const [method, path] = head.split('\n', 2);
   return `${method} ${path}`;
 }
+
+/** A copy of memory that is not ours. For a few bytes `slice` takes ten times as long. */
+export function copyOf(data: ArrayBuffer): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new Uint8Array(data));
+}

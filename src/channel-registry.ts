@@ -18,6 +18,9 @@ export class ChannelRegistry {
   add(line: ChannelLine): void {
     this.lines.set(line.id, line);
   }
+  find(id: string): ChannelLine | undefined {
+    return this.lines.get(id);
+  }
   delete(id: string): void {
     this.lines.delete(id);
   }

@@ -1,5 +1,6 @@
 /** Handlers that run on the I/O thread, `dispatch: false`: a dispatcher that dispatches nothing. */
 
+import { copyOf } from './batch.js';
 import { channels } from './channel-registry.js';
 import { Deadlines, type Due } from './deadlines.js';
 import { type HandlerChannel, setWire } from './handlers/channel.js';
@@ -116,10 +117,10 @@ class InlineOwner implements ChannelOwner {
 
   message(_line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
     // The engine takes its memory back when this returns.
-    void this.channel._message(isText ? Buffer.from(data).toString() : new Uint8Array(data.slice(0)));
+    void this.channel._message(isText ? Buffer.from(data).toString() : copyOf(data));
   }
   ping(_line: ChannelLine, data: ArrayBuffer): void {
-    void this.channel._ping(new Uint8Array(data.slice(0)));
+    void this.channel._ping(copyOf(data));
   }
   flowed(_line: ChannelLine, total: number): void {
     this.channel._flowed(total);

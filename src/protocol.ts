@@ -183,6 +183,8 @@ export interface ChannelLine {
    * changed from here on.
    */
   send(data: string | Uint8Array, track: boolean): void;
+  /** Let what `work` sends leave together. */
+  together(work: () => void): void;
   /** Finish the response, cut it for {@link CUT}, or close the WebSocket with this code and reason. */
   close(code: number, reason: string): void;
   subscribe(topic: string): void;

@@ -25,6 +25,18 @@ const none = async ({ server }: TestServer): Promise<void> => {
 };
 
 describe('a worker that ends', () => {
+  it('has sent what the callbacks before its last one sent', async () => {
+    const test = await serve(SCRIPT, { nMin: 1, nMax: 1 });
+    const client = await Client.open(test.port);
+    // All in one packet, so that they travel in one batch.
+    client.ws.pause();
+    for (let i = 0; i < 5; i++) client.send(`${i}`);
+    client.tell(['exit', 1]);
+    client.ws.resume();
+    expect(await client.closed()).toEqual({ code: 1012, reason: 'Service restart' });
+    expect(client.messages).toEqual(['0', '1', '2', '3', '4']);
+  });
+
   it('has its WebSockets closed with 1012 and its streams cut; those of others go on', async () => {
     const test = await serve(SCRIPT, { nMin: 2, nMax: 2 });
     const clients: Client[] = [];

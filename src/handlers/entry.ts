@@ -147,6 +147,8 @@ class WorkerThread implements ChannelOpener {
     this.end = end;
     this.lane.on('message', (notice: Notice) => this.receive(notice));
     process.on('uncaughtException', (error) => this.uncaught(error));
+    // What callbacks have sent before a later one ends the thread has been sent.
+    process.on('exit', () => this.tell());
     process.on('unhandledRejection', (reason) => {
       // Nobody was listening, so nothing was left half done by it: say so and go on.
       this.send({ kind: 'stray-error', message: 'unhandled rejection', error: toErrorRecord(reason) });

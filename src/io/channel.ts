@@ -59,6 +59,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
   private ws: EngineWebSocket | undefined;
   private sent = 0;
   private tracked = false;
+  private corked = false;
   private ended = false;
   private closedAs: { readonly code: number; readonly reason: string } | undefined;
 
@@ -90,8 +91,23 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
       ws.send(data, typeof data !== 'string', this.host.compress);
     }
     if (!track) return;
-    if (ws.getBufferedAmount() === 0) this.owner.flowed(this, this.sent);
-    else this.tracked = true;
+    this.tracked = true;
+    if (!this.corked) this.tellIfFlowed();
+  }
+
+  together(work: () => void): void {
+    if (this.ws === undefined || this.ended) return;
+    this.corked = true;
+    this.ws.cork(() => this.guard(work));
+    this.corked = false;
+    // In the cork the engine does not say what waits.
+    this.tellIfFlowed();
+  }
+
+  private tellIfFlowed(): void {
+    if (!this.tracked || this.ws?.getBufferedAmount() !== 0) return;
+    this.tracked = false;
+    this.owner.flowed(this, this.sent);
   }
 
   close(code: number, reason: string): void {
@@ -143,9 +159,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     this.guard(() => this.owner.ping(this, data));
   }
   drain(): void {
-    if (!this.tracked || this.ws?.getBufferedAmount() !== 0) return;
-    this.tracked = false;
-    this.guard(() => this.owner.flowed(this, this.sent));
+    this.guard(() => this.tellIfFlowed());
   }
   closed(code: number, reason: ArrayBuffer): void {
     if (this.ended) return;
@@ -261,6 +275,10 @@ export class StreamLine implements ServerLine {
     if (!track) return;
     if (this.flowing) this.owner.flowed(this, this.sent);
     else this.tracked = true;
+  }
+
+  together(work: () => void): void {
+    work();
   }
 
   close(code: number): void {

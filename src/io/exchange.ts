@@ -228,10 +228,10 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     try {
       if (upgradeContext === undefined) throw new Error('the engine cannot upgrade this request');
       this.host.answered(101, 0);
-      const status = '101 Switching Protocols';
       const key = this.field('sec-websocket-key');
       const extensions = this.field('sec-websocket-extensions');
-      this.inCork(() => void res.writeStatus(head === '' ? status : `${status}\r\n${head}`));
+      // Without lines of ours the engine's own status does, and everything leaves in one packet.
+      if (head !== '') this.inCork(() => void res.writeStatus(`101 Switching Protocols\r\n${head}`));
       this.answeredYet = true;
       // The response is dead from here on; the connection is open as long as the channel is.
       this.over = true;

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { OffloopError } from '../errors.js';
-import type { EngineRequest, EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
+import type { EngineRequest, EngineResponse, EngineWebSocket } from './engine.js';
 
 /** Bytes of request head the engine takes at most. It reads this once, when it is loaded; `maxLine` needs the room. */
 const MAX_HEAD = 128 * 1024;

@@ -1,4 +1,6 @@
 /** The channels and bodies of one worker, seen from the I/O thread: carries out what they ask for, and tells them what happens. */
+
+import { copyOf } from '../batch.js';
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type BodyLine,
@@ -47,11 +49,34 @@ export function carryOut(
     else if (op === OP.settled) defined.get(id)?.settled(worker, a as string | null);
     else if (op === OP.handled)
       handled(id, a as number, b as number, ops[i + 4] as string | null, worker, dispatcher);
+    else if (op === OP.send && ops[i + OP_FIELDS] === OP.send && ops[i + OP_FIELDS + 1] === id)
+      i = sendAll(ops, i, id, worker, registry);
     else {
       if (op === OP.send && b === true) defined.get(id)?.asked(worker);
       registry.apply(op, id, a, b, ops[i + 4] as OpField);
     }
   }
+}
+
+/** Several messages for one channel in a row leave in one packet. Returns where the last of them stands. */
+function sendAll(
+  ops: readonly OpField[],
+  first: number,
+  id: string,
+  worker: Worker,
+  registry: ChannelRegistry,
+): number {
+  let last = first;
+  while (ops[last + OP_FIELDS] === OP.send && ops[last + OP_FIELDS + 1] === id) last += OP_FIELDS;
+  const line = registry.find(id);
+  line?.together(() => {
+    for (let i = first; i <= last; i += OP_FIELDS) {
+      const track = ops[i + 3] as boolean;
+      if (track) defined.get(id)?.asked(worker);
+      line.send(ops[i + 2] as string | Uint8Array, track);
+    }
+  });
+  return last;
 }
 
 function handled(
@@ -113,7 +138,7 @@ class LaneOwner implements ChannelOwner {
   }
 
   ping(line: ChannelLine, data: ArrayBuffer): void {
-    this.give(line, `${line.id}\n${EVENT.ping}`, new Uint8Array(data.slice(0)));
+    this.give(line, `${line.id}\n${EVENT.ping}`, copyOf(data));
   }
 
   flowed({ id }: ChannelLine, total: number): void {

@@ -3,6 +3,7 @@
  * these live on the I/O thread. One callback of a channel runs at a time, wherever; its state travels with each event, and
  * comes back when the callback is through.
  */
+import { copyOf } from '../batch.js';
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type ChannelLine,
@@ -65,7 +66,7 @@ export class DefinedOwner implements ChannelOwner {
   }
 
   ping(line: ChannelLine, data: ArrayBuffer): void {
-    const event = new DefinedEvent(this, EVENT.ping, '', new Uint8Array(data.slice(0)));
+    const event = new DefinedEvent(this, EVENT.ping, '', copyOf(data));
     if (!this.push(event, false)) line.overflow();
   }
 

@@ -1,4 +1,5 @@
 /** Events of channels, as invocations that nobody waits to have answered. I/O thread. */
+import { copyOf } from '../batch.js';
 import { type ChannelStatus, EVENT, type Invocation } from '../protocol.js';
 
 /** Texts of at most so many bytes travel in the record of their event; longer ones are cheaper as bytes. */
@@ -15,7 +16,7 @@ export function messageOf(
     if (!rest.includes('\0')) return { kind: EVENT.text, rest, body: null };
   }
   // The engine takes its memory back when its callback returns.
-  return { kind: isText ? EVENT.longText : EVENT.binary, rest: '', body: new Uint8Array(data.slice(0)) };
+  return { kind: isText ? EVENT.longText : EVENT.binary, rest: '', body: copyOf(data) };
 }
 
 /** The rest of the record of an end. */
