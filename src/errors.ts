@@ -33,6 +33,9 @@ export const ERROR_CODES = {
     'A wrong call of asChannel, of a channel or of publish; the message says what is allowed.',
   OFFLOOP_BAD_REQUEST:
     'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
+  OFFLOOP_REQUEST_TOO_LARGE:
+    'The request body has grown larger than maxBody while it was being read; uncaught it is answered 413.',
+  OFFLOOP_BODY_USED: 'The request body has been read through req.body, so it cannot be read as a whole.',
   OFFLOOP_BODY_TOO_LARGE:
     'A stream or a file that was to be sent as one WebSocket message is larger than 64 MiB.',
   OFFLOOP_FILE_CHANGED: 'A file became shorter while it was sent, so what was promised cannot be sent.',

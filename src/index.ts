@@ -1,6 +1,7 @@
 /** Door 1: what runs a server. Exports only. Handler modules import 'offloop/handlers' instead. */
 export { ERROR_CODES, type ErrorCode, OffloopError, OffloopTypeError } from './errors.js';
 export type {
+  BodyOptions,
   EventKey,
   EventNames,
   MountOptions,

@@ -41,7 +41,13 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
   ) {
     setWire(this);
     this.handlerTimeout = handlerTimeout;
-    this.deadlines = new Deadlines<Running>((running) => running.late(handlerTimeout));
+    this.deadlines = new Deadlines<Running>((running) => {
+      // What it has waited for its client does not count.
+      const excused = running.excuse();
+      if (excused > 0)
+        this.deadlines.set(running, handlerTimeout, performance.now() + excused - handlerTimeout);
+      else running.late(handlerTimeout);
+    });
   }
 
   /** Calls the handler before it returns. Never refuses: there is no queue. */
@@ -150,12 +156,20 @@ class Running implements Accepted, Due {
   duePrev: Due['duePrev'] = undefined;
   dueNext: Due['dueNext'] = undefined;
   overdue = false;
+  private excused = 0;
 
   constructor(
     private readonly invocation: Invocation,
     private readonly req: RingRequest,
     private readonly deadlines: Deadlines<Running>,
   ) {}
+
+  /** Ms it has waited for more of the body since this was last asked. */
+  excuse(): number {
+    const before = this.excused;
+    this.excused = this.invocation.incoming?.waited ?? 0;
+    return this.excused - before;
+  }
 
   cancel(): void {
     this.deadlines.clear(this);
@@ -164,8 +178,9 @@ class Running implements Accepted, Due {
 
   late(ms: number): void {
     this.overdue = true;
-    this.invocation.refuse('handlerTimeout', { retryAfter: 0 });
+    // First, so that whoever reads the body learns why it breaks.
     this.req._abort(timeIsUp(ms));
+    this.invocation.refuse('handlerTimeout', { retryAfter: 0 });
   }
 }
 

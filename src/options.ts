@@ -26,6 +26,20 @@ export interface TimeLimitOptions {
   killAfter?: number;
 }
 
+/** What becomes of request bodies; of a server, or of one mount. */
+export interface BodyOptions {
+  /**
+   * Bytes of request body; a larger one is answered 413 and the connection closed. Infinity = no limit, for handlers that never hold
+   * all of it. Default 8 MiB.
+   */
+  maxBody?: number;
+  /**
+   * Start the handler as soon as the head of the request is there; the body comes while it reads. Otherwise it is started when the body
+   * is complete, or when 1 MiB of it is there. Default false.
+   */
+  streamBody?: boolean;
+}
+
 /** Options of a worker pool. Times are milliseconds, sizes bytes. */
 export interface WorkerPoolOptions {
   /** Threads kept. Default: cores - 1, at least 1. */
@@ -101,7 +115,7 @@ export const EVENT_NAMES: Readonly<EventNames> = {
 };
 
 /** Options of {@link runServer}. Pool options at the top level make the server's own pool. */
-export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions {
+export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions, BodyOptions {
   /** Address to bind. Default '0.0.0.0'. */
   ip?: string;
   /** Port to bind; 0 = any free port, read it back from `server.port`. A port in use rejects with code EADDRINUSE. Default 8090. */
@@ -112,8 +126,6 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions {
   dispatch?: boolean;
   /** A pool shared with other servers; this server does not close it. Excludes the pool options. */
   workerPool?: WorkerPool;
-  /** Bytes of request body; a larger one is answered 413 and the connection closed. Default 8 MiB. */
-  maxBody?: number;
   /** Bytes of a WebSocket message; a larger one closes the WebSocket. Default 4 MiB. */
   maxWs?: number;
   /** Ms without traffic until a WebSocket is closed; pings are sent in time. 8000 to 960000, 0 = never. Default 120000. */
@@ -194,8 +206,17 @@ const TIME_RULES: Record<keyof TimeLimitOptions, Rule> = {
   killAfter: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1'),
 };
 
+const BODY_RULES: Record<keyof BodyOptions, Rule> = {
+  maxBody: {
+    allowed: 'whole bytes from 0 to 2^53 - 1, or Infinity',
+    ok: (v) => v === Number.POSITIVE_INFINITY || (Number.isSafeInteger(v) && (v as number) >= 0),
+  },
+  streamBody: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
+};
+
 const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
   ...TIME_RULES,
+  ...BODY_RULES,
   ip: {
     allowed: "an IPv4 or IPv6 address, or 'localhost'",
     ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0),
@@ -215,7 +236,6 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
       'dispatcher' in v &&
       typeof (v as Partial<WorkerPool>).close === 'function',
   },
-  maxBody: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
   maxWs: integer(1, 2 ** 31 - 1, 'whole bytes from 1 to 2^31 - 1'),
   wsIdleTimeout: {
     allowed: '0, or whole milliseconds from 8000 to 960000',
@@ -267,6 +287,7 @@ export interface ResolvedServerOptions {
   readonly port: number;
   readonly unix: string | undefined;
   readonly maxBody: number;
+  readonly streamBody: boolean;
   readonly maxLine: number;
   readonly maxWs: number;
   readonly wsIdleTimeout: number;
@@ -351,6 +372,7 @@ export function resolveServerOptions(options: unknown = {}): {
       port: given.port ?? 8090,
       unix: given.unix,
       maxBody: given.maxBody ?? 8 * 1024 * 1024,
+      streamBody: given.streamBody ?? false,
       maxLine: given.maxLine ?? 8192,
       maxWs: given.maxWs ?? 4 * 1024 * 1024,
       wsIdleTimeout: given.wsIdleTimeout ?? 120_000,
@@ -383,7 +405,7 @@ function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {
 }
 
 /** Check the options of `server.mount` and `server.unmount`. */
-export interface MountOptions extends TimeLimitOptions {
+export interface MountOptions extends TimeLimitOptions, BodyOptions {
   /** Path prefix, matched on segment boundaries. Default '/'. */
   path?: string;
   /** Host name, or names, that the mount answers for. Default: every host that no other mount claims. */
@@ -401,6 +423,7 @@ const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
 
 const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
   ...TIME_RULES,
+  ...BODY_RULES,
   path: {
     allowed: "a path that starts with '/' and has no '?', '#' or white space",
     ok: (v) => typeof v === 'string' && MOUNT_PATH.test(v),
@@ -420,6 +443,8 @@ export interface ResolvedMountOptions {
   readonly workerPool: WorkerPool | undefined;
   /** Those that are given; the server's hold for the others. */
   readonly limits: Partial<TimeLimits>;
+  /** The same. */
+  readonly bodies: BodyOptions;
 }
 
 export function resolveMountOptions(options: unknown = {}, where = 'mount'): ResolvedMountOptions {
@@ -436,6 +461,7 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
       handlerTimeout: given.handlerTimeout,
       killAfter: given.killAfter,
     }),
+    bodies: withoutUndefined({ maxBody: given.maxBody, streamBody: given.streamBody }),
   };
 }
 

@@ -82,6 +82,8 @@ export interface Invocation {
    * on, shared: it crosses threads without a copy, and is still here if the invocation has to be given to another worker.
    */
   readonly body: Uint8Array | null;
+  /** Set instead while the body is not complete: whoever runs the handler takes it from there. */
+  readonly incoming?: IncomingBody | null;
   /**
    * The peer's address, or '' when the client is gone. Asking once makes later heads for the same mount carry it.
    */
@@ -99,6 +101,51 @@ export interface Invocation {
   /** It will not be run, or nobody waits for it any more: the answer that stands for this. */
   refuse(reason: RefusalReason, detail: RefusalDetail): void;
 }
+
+// -------------------------------------------------------------------------------------------------------- bodies
+
+/**
+ * Bytes of a body that may be on their way to its handler, or wait there, before it takes them; and as many may wait for
+ * it before it has begun to read. One read of the engine more, 512 KiB, may be on top: it comes as a whole.
+ */
+export const BODY_WINDOW = 256 * 1024;
+
+/** Where the handler of a request gets a body from that was not complete when the handler started. */
+export interface BodySource {
+  /**
+   * So many bytes more may come, to `sink`. The first call names it; nothing comes before. `waiting`: all that has come has been
+   * taken, and the handler waits for more.
+   */
+  pull(sink: BodySink, bytes: number, waiting: boolean): void;
+  /** Nobody wants the rest. Nothing comes any more. */
+  cancel(): void;
+}
+
+/** Who gets it. `data` as often as it takes, until `last`; or `broken`, once, and nothing else after that. */
+export interface BodySink {
+  /** The memory is the sink's from now on. No chunk is empty, but there may be none when it is the last call. */
+  data(chunks: readonly Uint8Array<ArrayBuffer>[], last: boolean): void;
+  broken(problem: BodyProblem): void;
+}
+
+/** Why the rest of a body will not come. */
+export type BodyProblem =
+  /** The client went away, or broke its framing. */
+  | { readonly kind: 'gone' }
+  /** The request has been answered: what is left of the body is thrown away. */
+  | { readonly kind: 'answered' }
+  /** It has grown larger than `maxBody`. */
+  | { readonly kind: 'too-large'; readonly size: number; readonly max: number };
+
+/** A body that is still coming, on the I/O thread. */
+export interface IncomingBody extends BodySource {
+  /** Ms for which the handler has had to wait for the client so far. */
+  readonly waited: number;
+}
+
+/** In place of a body in a batch: it is not complete, and is asked for with `read`. */
+export const BODY_FOLLOWS = 1;
+export type BatchBody = Uint8Array | typeof BODY_FOLLOWS | null;
 
 /** Why the dispatcher answers in the server's own name. What each says to the client stands in errors.ts. */
 export type RefusalReason =
@@ -358,8 +405,17 @@ export type Notice =
   | {
       readonly kind: 'batch';
       readonly packed: PackedBatch;
-      readonly bodies: readonly (Uint8Array | null)[];
+      readonly bodies: readonly BatchBody[];
     }
+  /** More of the body of an invocation that has asked for it. The chunks are transferred. */
+  | {
+      readonly kind: 'body';
+      readonly seq: number;
+      readonly chunks: readonly Uint8Array<ArrayBuffer>[];
+      readonly last: boolean;
+    }
+  /** The rest of it will not come. */
+  | { readonly kind: 'body-broken'; readonly seq: number; readonly problem: BodyProblem }
   /** The client of a running invocation is gone. */
   | { readonly kind: 'cancel'; readonly seq: number }
   /**
@@ -402,6 +458,10 @@ export type Command =
   | { readonly kind: 'failed'; readonly seq: number; readonly error: ErrorRecord; readonly micros: number }
   /** A handler reads the address of the peer of a running invocation, and waits for it: see {@link AddressSlot}. */
   | { readonly kind: 'address'; readonly seq: number }
+  /** A handler reads a body that was not complete: see {@link BodySource}. */
+  | { readonly kind: 'read'; readonly seq: number; readonly bytes: number; readonly waiting: boolean }
+  /** It wants no more of it. */
+  | { readonly kind: 'unread'; readonly seq: number }
   | { readonly kind: 'ready'; readonly threadId: number }
   /** The event loop turns: it has come to the `timeout` of this invocation. */
   | { readonly kind: 'alive'; readonly seq: number }

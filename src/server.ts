@@ -10,6 +10,7 @@ import { HttpServer } from './io/http-server.js';
 import { contextOf, type Mount } from './io/router.js';
 import { createEngine } from './io/uws.js';
 import {
+  type BodyOptions,
   type MountOptions,
   type ResolvedPoolOptions,
   type ResolvedServerOptions,
@@ -155,7 +156,9 @@ class OffloopServer implements Server {
 
   async start(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
     const engine = createEngine();
-    await this.bind(handler, [], '/', dispatch, this.givenPool, this.options.limits, 'runServer');
+    const { limits, maxBody, streamBody } = this.options;
+    const bodies = { maxBody, streamBody };
+    await this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
     this.port = await this.http.listen(engine);
     this.startedAt = performance.now();
   }
@@ -168,10 +171,11 @@ class OffloopServer implements Server {
   }
 
   async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
-    const { path, virtualHosts, dispatch, workerPool, limits } = resolveMountOptions(options);
+    const { path, virtualHosts, dispatch, workerPool, limits, bodies } = resolveMountOptions(options);
     if (this.status !== 'running')
       throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
     const pool = workerPool ?? this.givenPool;
+    const { maxBody, streamBody } = this.options;
     await this.bind(
       handler,
       virtualHosts,
@@ -179,6 +183,7 @@ class OffloopServer implements Server {
       dispatch,
       pool,
       { ...this.options.limits, ...limits },
+      { maxBody, streamBody, ...bodies },
       'mount',
     );
   }
@@ -198,11 +203,12 @@ class OffloopServer implements Server {
     dispatch: boolean,
     pool: WorkerPool | undefined,
     limits: TimeLimits,
+    bodies: Required<BodyOptions>,
     where: string,
   ): Promise<void> {
     const dispatcher = await this.resolve(handler, dispatch, pool, limits, where);
     const context = contextOf(path);
-    const mount: Mount = { context, dispatcher, line: `http\n${context}`, wantsAddress: false };
+    const mount: Mount = { context, dispatcher, ...bodies, line: `http\n${context}`, wantsAddress: false };
     if (hosts.length === 0) this.http.router.set(undefined, path, mount);
     for (const host of hosts) this.http.router.set(host, path, mount);
   }

@@ -11,9 +11,13 @@ import {
   type Accept,
   type AddressSlot,
   type Answer,
+  type BatchBody,
   BOARD_CLAIM,
   BOARD_HEAP,
+  BODY_FOLLOWS,
   type BodyOutlet,
+  type BodySink,
+  type BodySource,
   type ChannelStatus,
   type Command,
   DEFINED,
@@ -58,12 +62,19 @@ const micros = (ms: number): number => Math.min(Math.round(ms * 1000), 2 ** 31 -
 
 /** Where requests in a worker come from: a batch, and the lane for what the batch does not say. */
 class LaneSource implements RequestSource {
+  readonly body: Uint8Array | null;
+  readonly incoming: BodySource | null;
+
   constructor(
     private readonly thread: WorkerThread,
     readonly seq: number,
     readonly head: string,
-    readonly body: Uint8Array | null,
-  ) {}
+    body: BatchBody,
+  ) {
+    const follows = body === BODY_FOLLOWS;
+    this.body = follows ? null : body;
+    this.incoming = follows ? thread.bodyOf(seq) : null;
+  }
 
   /** No other method the engine knows begins with HE. */
   get isHead(): boolean {
@@ -99,7 +110,7 @@ class LaneOutlet implements BodyOutlet {
 /** A batch that is being run: `at` is the next record, `seq` its number. */
 interface Batch {
   readonly records: readonly string[];
-  readonly bodies: readonly (Uint8Array | null)[] | undefined;
+  readonly bodies: readonly BatchBody[] | undefined;
   at: number;
   seq: number;
 }
@@ -115,6 +126,8 @@ class WorkerThread implements ChannelOpener {
   private readonly pending = new Map<number, RingRequest>();
   /** The one of them that the I/O thread has not been told about, with its time on the thread so far, in microseconds. */
   private untold: { readonly seq: number; readonly held: number } | undefined;
+  /** Bodies of requests that are being read, by the number of their request. */
+  private readonly incoming = new Map<number, BodySink>();
   private readonly channels = new Map<string, HandlerChannel>();
   readonly bodies = new Map<string, OpenBody>();
   private readonly channelPrefix: string;
@@ -194,6 +207,18 @@ class WorkerThread implements ChannelOpener {
       case 'batch':
         this.runBatch(notice.packed, notice.bodies);
         return;
+      case 'body': {
+        const body = this.incoming.get(notice.seq);
+        if (notice.last) this.incoming.delete(notice.seq);
+        body?.data(notice.chunks, notice.last);
+        return;
+      }
+      case 'body-broken': {
+        const body = this.incoming.get(notice.seq);
+        this.incoming.delete(notice.seq);
+        body?.broken(notice.problem);
+        return;
+      }
       case 'cancel':
         this.pending.get(notice.seq)?._abort(clientGone());
         return;
@@ -261,7 +286,7 @@ class WorkerThread implements ChannelOpener {
       }
       batch.at = at + 1;
       batch.seq = next;
-      if (req === undefined) now = this.event(seq, headOf(record), body, now);
+      if (req === undefined) now = this.event(seq, headOf(record), body === BODY_FOLLOWS ? null : body, now);
       else now = this.start(seq, target, req, now);
       if (this.untold !== undefined) {
         // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
@@ -511,6 +536,20 @@ class WorkerThread implements ChannelOpener {
       if (field instanceof Uint8Array && field.byteLength >= TRANSFER_FROM)
         transfer.push(field.buffer as ArrayBuffer);
     this.send({ kind: 'channels', ops }, transfer);
+  }
+
+  /** A body that has not come with its request. */
+  bodyOf(seq: number): BodySource {
+    return {
+      pull: (sink, bytes, waiting) => {
+        this.incoming.set(seq, sink);
+        this.send({ kind: 'read', seq, bytes, waiting });
+      },
+      cancel: () => {
+        this.incoming.delete(seq);
+        this.send({ kind: 'unread', seq });
+      },
+    };
   }
 
   /** Ask the I/O thread and wait: a handful of times in the life of a mount, whose later heads carry the address. */

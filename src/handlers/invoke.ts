@@ -1,6 +1,7 @@
 /** One call of a handler, from request to encoded answer; the same in a worker and inline. */
 import { OffloopError } from '../errors.js';
 import type { Answer } from '../protocol.js';
+import { BodyTooLargeError } from './body.js';
 import { isUnread } from './gather.js';
 import { isListenerResponse, openListener } from './listener.js';
 import { sendBody, writeFailed } from './pump.js';
@@ -58,13 +59,14 @@ async function sendLater(encoded: PromiseLike<Encoded>, req: RingRequest, respon
 
 /** The answer to errors that are the client's fault, or null for those that are the handler's (a 500). */
 export function answerTo(error: unknown, req: RingRequest): Answer | null {
-  return isBadRequest(error) ? encodeText(400, 'Bad Request', req.isHead) : null;
+  if (is(error, BadRequestError)) return encodeText(400, 'Bad Request', req.isHead);
+  return is(error, BodyTooLargeError) ? encodeText(413, error.message, req.isHead) : null;
 }
 
 /** Never throws: what a handler throws may be a proxy that refuses to be looked at. */
-function isBadRequest(error: unknown): boolean {
+function is<T>(error: unknown, kind: abstract new (...args: never[]) => T): error is T {
   try {
-    return error instanceof BadRequestError;
+    return error instanceof kind;
   } catch {
     return false;
   }

@@ -1,6 +1,14 @@
 import type { ReadableStream } from 'node:stream/web';
 import { OffloopError } from '../errors.js';
-import { type Accept, ASK_ADDRESS, HEAD_FIELDS, type OpField, type PackedHead } from '../protocol.js';
+import {
+  type Accept,
+  ASK_ADDRESS,
+  type BodySource,
+  HEAD_FIELDS,
+  type OpField,
+  type PackedHead,
+} from '../protocol.js';
+import { type BodyRequest, StreamedBody } from './body.js';
 import type { HandlerChannel } from './channel.js';
 import type { BodyOpener } from './pump.js';
 import type { HttpRequest } from './types.js';
@@ -21,6 +29,8 @@ export interface RequestSource {
   readonly isHead: boolean;
   readonly head: PackedHead;
   readonly body: Uint8Array | null;
+  /** Where the body comes from, if it is not here yet. */
+  readonly incoming?: BodySource | null;
   addressOf(): string;
 }
 
@@ -43,11 +53,12 @@ export interface ChannelOpener extends BodyOpener {
  * Fields are soft-private rather than `#private` so that `Object.create(req, ...)`, the way to hand a changed request
  * on to an inner handler, keeps working.
  */
-export class RingRequest implements HttpRequest {
+export class RingRequest implements HttpRequest, BodyRequest {
   /** @internal */ readonly isHead: boolean;
   /** @internal */ readonly _source: RequestSource;
   /** @internal May lie in shared memory; handlers get {@link _own}. */ readonly _bytes: Uint8Array | null;
   /** @internal */ _copy: Uint8Array<ArrayBuffer> | undefined;
+  /** @internal Set instead when the body was not complete. */ readonly _streamed: StreamedBody | undefined;
   /** @internal */ _lines: string[] | undefined;
   /** @internal */ _headers: Record<string, string> | undefined;
   /** @internal */ _host: { name: string; port: number } | undefined;
@@ -69,6 +80,9 @@ export class RingRequest implements HttpRequest {
     this._source = source;
     this._root = this;
     this._bytes = source.body;
+    const { incoming } = source;
+    this._streamed =
+      incoming === undefined || incoming === null ? undefined : new StreamedBody(incoming, this);
   }
 
   /** @internal One line of the packed head. */
@@ -130,7 +144,11 @@ export class RingRequest implements HttpRequest {
     return this.headers['content-type'] ?? null;
   }
   get contentLength(): number | null {
-    return this._bytes === null ? null : this._bytes.byteLength;
+    const streamed = this._streamed;
+    if (streamed === undefined) return this._bytes === null ? null : this._bytes.byteLength;
+    const declared = this.headers['content-length'];
+    if (declared !== undefined) return Number(declared);
+    return streamed.ended ? streamed.size : null;
   }
   get isWebSocket(): boolean {
     const tokens = this.headers['upgrade']?.split(',') ?? [];
@@ -154,7 +172,13 @@ export class RingRequest implements HttpRequest {
     return this._abortSource?.aborted === true;
   }
 
+  /** @internal */
+  get _abortReason(): unknown {
+    return this._abortSource?.reason;
+  }
+
   get body(): ReadableStream<Uint8Array> | null {
+    if (this._streamed !== undefined) return this._streamed.stream;
     // Through Blob, since it streams a copy: a consumer that transfers the chunks away leaves ours alone.
     return this._bytes === null ? null : (new Blob([this._own()]).stream() as ReadableStream<Uint8Array>);
   }
@@ -171,13 +195,35 @@ export class RingRequest implements HttpRequest {
     }
     return root._copy;
   }
-  async bytes(): Promise<Uint8Array> {
-    return this._own();
+  bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return this._heard(this._asBytes());
   }
-  async text(): Promise<string> {
+  text(): Promise<string> {
+    return this._heard(this._asText());
+  }
+  json(): Promise<unknown> {
+    return this._heard(this._asJson());
+  }
+  formData(): Promise<FormData> {
+    return this._heard(this._asForm());
+  }
+
+  /** @internal A client that goes away must not end a process because nobody waits yet for what it breaks. */
+  _heard<T>(promise: Promise<T>): Promise<T> {
+    if (this._streamed !== undefined) promise.catch(() => undefined);
+    return promise;
+  }
+  /** @internal */
+  async _asBytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return this._streamed === undefined ? this._own() : await this._streamed.bytes();
+  }
+  /** @internal */
+  async _asText(): Promise<string> {
+    if (this._streamed !== undefined) return new TextDecoder().decode(await this._streamed.bytes());
     return this._bytes === null ? '' : new TextDecoder().decode(this._own());
   }
-  async json(): Promise<unknown> {
+  /** @internal */
+  async _asJson(): Promise<unknown> {
     const text = await this.text();
     try {
       return JSON.parse(text);
@@ -185,11 +231,13 @@ export class RingRequest implements HttpRequest {
       throw new BadRequestError(`the request body is not JSON: ${(cause as Error).message}`, { cause });
     }
   }
-  async formData(): Promise<FormData> {
+  /** @internal */
+  async _asForm(): Promise<FormData> {
     const headers: Record<string, string> =
       this.contentType === null ? {} : { 'content-type': this.contentType };
+    const bytes = await this.bytes();
     try {
-      return await new Response(this._own(), { headers }).formData();
+      return await new Response(bytes, { headers }).formData();
     } catch (cause) {
       throw new BadRequestError(`the request body is not a form: ${(cause as Error).message}`, { cause });
     }
@@ -220,7 +268,7 @@ export class RingRequest implements HttpRequest {
 
 /** Where `req.signal` comes from: remembers an abort, and makes the controller only for handlers that ask. */
 class AbortSource {
-  private reason: unknown;
+  reason: unknown;
   aborted = false;
   private controller: AbortController | undefined;
 

@@ -19,8 +19,21 @@ export interface Writing {
   readonly over: boolean;
   /** Whether the connection is to be closed behind the response, by the handler, the client, or since the server stops. */
   readonly closing: boolean;
+  /** Whether it is not to be read from the connection any more either, and it is to be closed at once. */
+  readonly cutting: boolean;
   /** What is given next may be the last of it. */
   completing(): void;
+  /**
+   * Whether it may be complete now. A request is not over before its body is there: otherwise `then` is called when it is, or when there is
+   * no more waiting for it.
+   */
+  mayComplete(then: () => void): boolean;
+  /** The last byte is on its way: close the connection behind it. */
+  cutBehind(): void;
+  /** The client does not read as fast as it is written to. */
+  unsent(): void;
+  /** The client has read. */
+  moved(): void;
   /** Everything given so far is on its way. */
   drained(): void;
   /** The last byte is on its way; the engine has taken the response back. */
@@ -43,12 +56,14 @@ export class BodyWriter {
   /** Anything of it has been given to the engine. */
   begun = false;
   /** The client does not read: what comes now is kept. */
-  private full = false;
+  full = false;
   private ending = false;
   /** Bytes of a known length that are still to be given to the engine. */
   private left: number;
   /** What waits for the rest of the last {@link TAIL} bytes. */
   private tail: Uint8Array | undefined;
+  /** The last byte, while it may not be complete. */
+  private lastByte: Uint8Array | undefined;
 
   constructor(
     private readonly res: EngineResponse,
@@ -60,6 +75,7 @@ export class BodyWriter {
     this.left = length ?? 0;
     // The engine calls when the socket takes data again; it leaves it to us to go on, even with what it holds itself.
     res.onWritable(() => {
+      exchange.moved();
       try {
         this.writable();
       } catch (error) {
@@ -84,6 +100,8 @@ export class BodyWriter {
     if (this.full) this.keep(bytes);
     else this.feed(bytes);
     if (lent && this.backlog.length > 0) this.backlog[0] = new Uint8Array(this.backlog[0] as Uint8Array);
+    if (lent && this.lastByte !== undefined) this.lastByte = new Uint8Array(this.lastByte);
+    if (this.full) this.exchange.unsent();
     return !this.full;
   }
 
@@ -92,7 +110,9 @@ export class BodyWriter {
     this.ending = true;
     if (this.length !== null) {
       // With its last byte it is complete; without, its client shall see that it is not.
-      if (this.keptBytes + (this.tail?.byteLength ?? 0) < this.left) this.exchange.cutStream();
+      const { keptBytes, tail, lastByte } = this;
+      if (keptBytes + (tail?.byteLength ?? 0) + (lastByte?.byteLength ?? 0) < this.left)
+        this.exchange.cutStream();
     } else if (!this.full) {
       // Not in the engine's callback, where it would go on with what follows in the same packet.
       if (this.exchange.closing) setImmediate(() => this.endChunked());
@@ -145,7 +165,11 @@ export class BodyWriter {
 
   private feedSized(data: Uint8Array): void {
     const { closing } = this.exchange;
-    const bytes = this.due(data, closing);
+    let bytes = this.due(data, closing);
+    if (!closing && bytes.byteLength === this.left && !this.exchange.mayComplete(this.complete)) {
+      this.lastByte = bytes.subarray(-1);
+      bytes = bytes.subarray(0, -1);
+    }
     if (bytes.byteLength === 0) return;
     let ok = false;
     let done = false;
@@ -174,10 +198,18 @@ export class BodyWriter {
     } else if (this.left === 0) {
       // When the engine has let go of its cork.
       setImmediate(() => {
-        if (!this.exchange.over) this.exchange.cutStream();
+        if (!this.exchange.over) this.exchange.cutBehind();
       });
     }
   }
+
+  private readonly complete = (): void => {
+    const { lastByte } = this;
+    this.lastByte = undefined;
+    if (lastByte === undefined) return;
+    if (this.full) this.keep(lastByte);
+    else this.feedSized(lastByte);
+  };
 
   /** What is given to the engine now. */
   private due(data: Uint8Array, closing: boolean): Uint8Array {
@@ -188,6 +220,11 @@ export class BodyWriter {
       all.byteLength === this.left ? this.left : Math.max(0, Math.min(all.byteLength, this.left - TAIL));
     this.tail = now < all.byteLength ? all.subarray(now) : undefined;
     return all.subarray(0, now);
+  }
+
+  /** See whether what waits can leave, though nobody has said so. */
+  tryOn(): void {
+    if (this.full) this.writable();
   }
 
   private writable(): void {
@@ -202,20 +239,21 @@ export class BodyWriter {
       this.keptBytes -= data.length;
       this.feed(data);
     }
-    if (this.full || this.exchange.over) return;
-    if (this.ending) this.end();
+    if (this.exchange.over) return;
+    if (this.full) this.exchange.unsent();
+    else if (this.ending) this.end();
     else this.exchange.drained();
   }
 
-  private endChunked(): void {
-    if (this.exchange.over) return;
+  private readonly endChunked = (): void => {
+    if (this.exchange.over || !this.exchange.mayComplete(this.endChunked)) return;
     this.exchange.completing();
     this.res.cork(() => {
       this.begin();
-      this.res.end();
+      this.res.end(undefined, this.exchange.cutting);
     });
     this.exchange.finish();
-  }
+  };
 }
 
 function join(first: Uint8Array | undefined, second: Uint8Array | undefined): Uint8Array {

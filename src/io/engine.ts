@@ -17,7 +17,7 @@ export interface EngineRequest {
 
 export interface EngineResponse {
   /** Text of the status line. It is sent as it is, so that checked header lines may follow in the same call. */
-  writeStatus(status: string): unknown;
+  writeStatus(status: string | Uint8Array): unknown;
   /** Send part of a body of unknown length. */
   write(chunk: string | Uint8Array): boolean;
   end(body?: string | Uint8Array, closeConnection?: boolean): unknown;

@@ -3,6 +3,7 @@ import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
   type Accept,
   type Accepted,
+  type Answer,
   ASK_ADDRESS,
   type BodyLine,
   type BodyOwner,
@@ -15,8 +16,8 @@ import {
   type RefusalDetail,
   type RefusalReason,
 } from '../protocol.js';
+import { BodyFlow, type FlowOwner, STREAM_FROM } from './body-flow.js';
 import { type BodyExchange, ResponseBody } from './body-line.js';
-import { BodyReader, type BodySink } from './body-reader.js';
 import { BodyWriter, type Writing } from './body-writer.js';
 import {
   type ChannelHost,
@@ -26,6 +27,7 @@ import {
   WebSocketLine,
 } from './channel.js';
 import type { EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
+import { Leftover, type LeftoverOwner } from './leftover.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
 import type { ResponseWriter } from './response-writer.js';
@@ -33,11 +35,12 @@ import type { Mount } from './router.js';
 
 /** What an exchange needs of the server it belongs to. */
 export interface ExchangeHost extends ChannelHost {
-  readonly maxBody: number;
   readonly stopping: boolean;
   readonly development: boolean;
   readonly writer: ResponseWriter;
   watch(exchange: Exchange): void;
+  /** Reading goes on, and the answer has not ended. */
+  keepOpen(exchange: Exchange): void;
   /** Reading is paused and may go on. */
   forget(exchange: Exchange): void;
   /** It need not be paused any longer, and is not over. */
@@ -56,10 +59,8 @@ const LARGE = 128 * 1024;
 /** The same behind which the connection is closed: when the server stops, nothing may be left in the engine. */
 const LARGE_LAST = 16 * 1024;
 
-/** Ms between looks whether a refused client still sends. */
-const LINGER_STEP = 100;
-/** Ms after which it is cut in any case. */
-const LINGER_AT_MOST = 2000;
+/** Ms after which a client that takes nothing of a streamed answer is cut while its body waits; otherwise the engine does that. */
+const STALLED = 10_000;
 
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
 
@@ -67,8 +68,9 @@ const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
  * One request and its response. Lives on the I/O thread from the engine's callback until the answer has been written
  * or the client is gone; owns the native response, which is dead from then on, and its abort hook.
  */
-export class Exchange implements Invocation, Gated, BodySink, StreamExchange, BodyExchange, Writing {
-  body: Uint8Array | null = null;
+export class Exchange
+  implements Invocation, Gated, FlowOwner, LeftoverOwner, StreamExchange, BodyExchange, Writing
+{
   /** Where it goes; set when it has been routed. */
   mount!: Mount;
 
@@ -83,7 +85,13 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   private taken = false;
   private saysClose = false;
   private paused = false;
-  private bodyReader: BodyReader | undefined;
+  /** The body of the request, while it comes. */
+  private flow: BodyFlow | undefined;
+  /** What is left of it behind the answer. */
+  private leftover: Leftover | undefined;
+  private stallTimer: NodeJS.Timeout | undefined;
+  /** It is of no use any more: the client would go on and on. */
+  private mustClose = false;
   /** Inside the engine's own callback, where everything written travels in one packet. */
   private corked = true;
 
@@ -122,28 +130,57 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
 
   // -------------------------------------------------------------------------------------------------------- taking
 
-  /** Run the request. Call in the engine's callback for the head. */
-  begin(hasBody: boolean): void {
+  /** Run the request. Call in the engine's callback for the head. `length` of the body, -1 when it is not known. */
+  begin(hasBody: boolean, length: number): void {
     if (hasBody) {
       this.hook();
-      this.bodyReader = new BodyReader(this.res, this.host.maxBody, this);
+      const { maxBody, streamBody } = this.mount;
+      // An upgrade is answered when all of the request is here.
+      const upgrades = this.upgradeContext !== undefined;
+      this.flow = new BodyFlow(this.res, this, {
+        most: upgrades ? Math.min(maxBody, STREAM_FROM) : maxBody,
+        readyFrom: streamBody && !upgrades ? 0 : STREAM_FROM,
+        declared: length,
+      });
+      if (streamBody && !upgrades) this.dispatch();
     } else {
       this.dispatch();
     }
     this.corked = false;
   }
 
-  /** The body is complete. */
-  bodyComplete(body: Uint8Array | null): void {
-    this.body = body;
+  get body(): Uint8Array | null {
+    return this.flow === undefined ? null : this.flow.whole;
+  }
+  get incoming(): BodyFlow | null {
+    return this.flow?.flows === true ? this.flow : null;
+  }
+
+  bodyReady(): void {
     this.corked = true;
     this.dispatch();
   }
 
-  /** The body has grown too large. */
-  bodyTooLarge(size: number): void {
+  bodyTooLarge(size: number, most: number): void {
     this.corked = true;
-    this.refuseAndLinger(REFUSALS.bodyTooLarge(size, this.host.maxBody));
+    this.refuseAndLinger(REFUSALS.bodyTooLarge(size, most));
+    this.corked = false;
+  }
+
+  bodyEnded(resumed: boolean): void {
+    if (this.over) return;
+    if (this.leftover !== undefined) {
+      this.corked = true;
+      this.leftover.ended();
+      this.corked = false;
+    } else {
+      if (resumed) this.host.keepOpen(this);
+      this.watch();
+    }
+  }
+
+  bodyEndless(): void {
+    this.leftover?.endless();
   }
 
   private dispatch(): void {
@@ -153,12 +190,16 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     if (!this.answeredYet) {
       this.hook();
       this.accepted = accepted;
-      // A channel is read from as long as it is open: it has to notice that its client has gone.
-      if (!this.taken) this.host.watch(this);
-    } else if (this.waiting) {
-      this.host.watch(this);
     }
+    this.watch();
     this.corked = false;
+  }
+
+  /** Do not read on for the time being. A channel is read from as long as it is open: it has to notice that its client has gone. */
+  private watch(): void {
+    // A body has a brake of its own.
+    if (this.waiting && !(this.stream instanceof StreamLine) && this.flow?.ended !== false)
+      this.host.watch(this);
   }
 
   /** The abort hook: from here on the engine may take the response away at any time. */
@@ -168,7 +209,10 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     this.res.onAborted(() => {
       if (this.over) return;
       this.over = true;
+      clearTimeout(this.stallTimer);
+      this.leftover?.forget();
       try {
+        this.flow?.over('gone');
         if (this.paused || this.gateList !== undefined) this.host.forget(this);
         if (this.stream === undefined) this.accepted?.cancel();
         else this.stream.gone();
@@ -287,7 +331,48 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   }
 
   get closing(): boolean {
-    return this.wantsClose || this.saysClose || this.host.stopping;
+    return this.wantsClose || this.saysClose || this.mustClose || this.host.stopping;
+  }
+  get cutting(): boolean {
+    return this.mustClose;
+  }
+
+  get answerWaits(): boolean {
+    return this.writer?.full === true;
+  }
+  tryWriting(): void {
+    if (!this.over) this.writer?.tryOn();
+  }
+  stuck(): void {
+    if (!this.over && this.answerWaits) this.res.close();
+  }
+
+  unsent(): void {
+    if (this.over || this.flow?.ended !== false) return;
+    this.flow.unsent();
+    this.stallTimer ??= setTimeout(() => {
+      this.stallTimer = undefined;
+      this.stuck();
+    }, STALLED);
+  }
+  moved(): void {
+    clearTimeout(this.stallTimer);
+    this.stallTimer = undefined;
+  }
+
+  mayComplete(then: () => void): boolean {
+    const { flow } = this;
+    if (flow?.ended !== false || this.mustClose) return true;
+    this.leaveBody(flow).linger(() => {
+      this.mustClose = !flow.ended;
+      then();
+    });
+    return false;
+  }
+
+  cutBehind(): void {
+    if (this.flow?.ended === false) this.cutWhenQuiet(this.flow);
+    else this.cutStream();
   }
 
   /** Bytes that the engine has not been given, since the client does not read. */
@@ -305,6 +390,7 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   }
 
   drained(): void {
+    this.flow?.sent();
     this.stream?.drained();
   }
 
@@ -350,7 +436,8 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
 
   answer(status: number, head: string, payload: Payload, flags: number): void {
     if (this.over || this.answeredYet) return;
-    this.host.answered(status, flags);
+    if (status === 413 && this.flow?.tooLarge === true) this.host.refused(status, 'serverStatus413');
+    else this.host.answered(status, flags);
     this.send(status, head, payload, flags);
   }
 
@@ -388,10 +475,33 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
 
   private send(status: number, head: string, payload: Payload, flags: number): void {
     this.answeredYet = true;
+    if (this.flow?.ended === false) {
+      this.hook();
+      // The bytes of an inline handler may change by the time.
+      const kept = payload instanceof Uint8Array ? payload.slice() : payload;
+      this.leaveBody(this.flow).send({ status, head, payload: kept, flags }, this.host.stopping);
+    } else {
+      this.sendOut(status, head, payload, flags);
+    }
+  }
+
+  /** The body is of no interest any more. */
+  private leaveBody(flow: BodyFlow): Leftover {
+    this.leftover ??= new Leftover(flow, this);
+    return this.leftover;
+  }
+
+  /** @internal */
+  sendNow({ status, head, payload, flags }: Answer): void {
+    this.sendOut(status, head, payload, flags);
+  }
+
+  private sendOut(status: number, head: string, payload: Payload, flags: number): void {
     // Ending without a body does not count as an answer for the engine while its callback runs.
     if (payload === null || typeof payload === 'number') this.hook();
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
     this.saysClose = (flags & FLAG_CLOSE) !== 0;
+    if (this.flow?.tooLarge === true) this.mustClose = true;
     const close = this.closing;
     if (close && this.corked) {
       // Not in this turn, for the reason given at `refuseLater`. The bytes of an inline handler may change by then.
@@ -457,7 +567,33 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   finish(): void {
     if (this.over) return;
     this.over = true;
+    clearTimeout(this.stallTimer);
+    this.flow?.over('answered');
     this.host.finished(this.writer !== undefined);
+  }
+
+  /** @internal Answer a request whose body goes on and on. */
+  sendAhead({ status, head, payload, flags }: Answer): void {
+    const { flow } = this;
+    const { writer } = this.host;
+    if (flow === undefined) return;
+    const bytes = payload === null || typeof payload === 'number' ? undefined : payload;
+    if (bytes !== undefined && bytes.length >= LARGE_LAST) {
+      this.mustClose = true;
+      flow.drop(Number.POSITIVE_INFINITY);
+      this.writeLarge(status, head, bytes, flags);
+      return;
+    }
+    this.inCork(() => {
+      if (bytes === undefined) writer.writeBareAhead(this.res, status, head, payload as number | null, flags);
+      else if (bytes.length === 0) writer.writeBareAhead(this.res, status, head, 0, flags);
+      else writer.writeWholeAhead(this.res, status, head, bytes, flags);
+    });
+    this.cutWhenQuiet(flow);
+  }
+
+  private cutWhenQuiet(flow: BodyFlow): void {
+    this.leaveBody(flow).linger(() => this.cutStream());
   }
 
   // ------------------------------------------------------------------------------------------------------ refusing
@@ -472,11 +608,7 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     setImmediate(() => this.turnAway(refusal));
   }
 
-  /**
-   * Refuse a body that is too large. Closing on a client that is still sending would reset the connection, and the
-   * answer would be lost on the way: so the answer goes out at once, what still comes is thrown away, and the
-   * connection is closed when the client has stopped sending, or after two seconds.
-   */
+  /** Refuse a body that is too large, at once. */
   refuseAndLinger(refusal: Refusal): void {
     if (this.over || this.answeredYet) return;
     this.hook();
@@ -488,23 +620,8 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
     this.host.refused(refusal.status, refusal.event);
     const { res } = this;
     this.inCork(() => this.host.writer.writeAhead(res, refusal.status, refusal.text));
-    this.bodyReader ??= new BodyReader(res, 0, null);
-    this.linger(this.bodyReader, performance.now());
-  }
-
-  private linger(body: BodyReader, since: number): void {
-    const { res } = this;
-    body.heard = false;
-    const timer = setTimeout(() => {
-      if (this.over) return;
-      if (body.heard && !body.ended && performance.now() - since < LINGER_AT_MOST) {
-        this.linger(body, since);
-        return;
-      }
-      this.finish();
-      res.close();
-    }, LINGER_STEP);
-    timer.unref();
+    this.flow ??= new BodyFlow(res, this, { most: 0, readyFrom: 0, declared: -1 });
+    this.cutWhenQuiet(this.flow);
   }
 
   // --------------------------------------------------------------------------------------------------------- gated
@@ -522,13 +639,19 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   resumeReading(): void {
     if (!this.paused || this.over) return;
     this.paused = false;
+    this.readOn();
+  }
+
+  private readOn(): void {
+    // Behind a pause, for the reason given at Brake.
+    this.res.pause();
     this.res.resume();
   }
 
   stayOpen(): boolean {
     if (this.over || (this.answeredYet && this.stream === undefined)) return false;
     // Every call gives it 10 s more. A client that does not read what there is has the engine's 10 s, and no more.
-    if (this.stream?.isFlowing !== false) this.res.resume();
+    if (this.stream?.isFlowing !== false) this.readOn();
     return true;
   }
 }

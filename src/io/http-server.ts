@@ -20,7 +20,6 @@ const LINGER = 500;
 
 export class HttpServer implements ExchangeHost, TopicHost {
   readonly router = new Router();
-  readonly maxBody: number;
   readonly development: boolean;
   stopping = false;
   /** Exchanges that are open now. */
@@ -44,7 +43,6 @@ export class HttpServer implements ExchangeHost, TopicHost {
   private readonly idle: (() => void)[] = [];
 
   constructor(private readonly options: ResolvedServerOptions) {
-    this.maxBody = options.maxBody;
     this.development = options.development;
     this.compress = options.wsCompression !== 'none';
     this.reader = new RequestReader(options.maxLine);
@@ -87,11 +85,11 @@ export class HttpServer implements ExchangeHost, TopicHost {
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.stopping) exchange.turnAway(REFUSALS.stopping);
       else if (mount === undefined) exchange.turnAway(REFUSALS.notFound);
-      else if (reader.contentLength > this.maxBody)
-        exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, this.maxBody));
+      else if (reader.contentLength > mount.maxBody)
+        exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, mount.maxBody));
       else {
         exchange.mount = mount;
-        exchange.begin(reader.hasBody);
+        exchange.begin(reader.hasBody, reader.contentLength);
       }
     } catch (error) {
       this.rescue(exchange, res, error);
@@ -119,6 +117,10 @@ export class HttpServer implements ExchangeHost, TopicHost {
 
   watch(exchange: Exchange): void {
     this.gate.watch(exchange, this.open);
+  }
+
+  keepOpen(exchange: Exchange): void {
+    this.gate.keepOpen(exchange);
   }
 
   forget(exchange: Exchange): void {

@@ -87,7 +87,11 @@ export class ReadGate {
   release(exchange: Gated): void {
     const wasPaused = this.paused.has(exchange);
     this.forget(exchange);
-    if (!wasPaused) return;
+    if (wasPaused) this.keepOpen(exchange);
+  }
+
+  /** Reading from its connection has gone on while its answer is still to come, or to go on. */
+  keepOpen(exchange: Gated): void {
     this.resumed.add(exchange);
     this.remindTimer ??= setTimeout(this.remind, REMIND_EVERY).unref();
   }

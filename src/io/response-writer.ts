@@ -98,6 +98,24 @@ export class ResponseWriter {
   }
 
   /**
+   * Any answer with a body, sent as {@link writeAhead} does. The line end that comes behind is that of the last chunk: so the body is
+   * one chunk, whatever it consists of.
+   */
+  writeWholeAhead(
+    res: EngineResponse,
+    status: number,
+    head: string,
+    payload: string | Uint8Array,
+    flags: number,
+  ): void {
+    const body = typeof payload === 'string' ? Buffer.from(payload) : payload;
+    const date = `date: ${new Date().toUTCString()}`;
+    const lines = [this.whole(status, head, flags), date, 'connection: close', 'transfer-encoding: chunked'];
+    const before = `${lines.join('\r\n')}\r\n\r\n${body.byteLength.toString(16)}\r\n`;
+    res.writeStatus(Buffer.concat([Buffer.from(before), body, Buffer.from('\r\n0\r\n')]));
+  }
+
+  /**
    * Send a whole answer while the engine goes on thinking that there is none, so that the connection can still be read
    * from and then closed. What `writeStatus` is given goes out as it is, with a line end behind it.
    */

@@ -7,6 +7,10 @@ export interface Mount {
   readonly dispatcher: Dispatcher;
   /** The constant lines of a packed head: scheme and context. */
   readonly line: string;
+  /** Bytes of a request body at most; Infinity = as many as come. */
+  readonly maxBody: number;
+  /** Its handler is started before the body is there. */
+  readonly streamBody: boolean;
   /** Its handler has asked for the address of a peer, so heads carry it from now on. */
   wantsAddress: boolean;
 }

@@ -576,7 +576,12 @@ export class PoolDispatcher {
         this.deadlines.set(ticket, mount.limits.handlerTimeout, performance.now());
       this.pump();
     } else if (ticket.stage === 'time') {
-      this.late(ticket, worker);
+      const { handlerTimeout } = mount.limits;
+      const excused = excuse(ticket);
+      // In the row of its length, as if it had begun so much later.
+      if (excused > 0)
+        this.deadlines.set(ticket, handlerTimeout, performance.now() + excused - handlerTimeout);
+      else this.late(ticket, worker);
     } else if (ticket.stage === 'suspect') {
       ticket.stage = 'kill';
       this.threads.suspect(worker);
@@ -667,6 +672,7 @@ export class PoolDispatcher {
   /** The handler of an invocation has returned, and answers through a channel. */
   taken(worker: Worker, seq: number, micros: number): void {
     const ticket = worker.find(seq);
+    worker.incoming.keep(seq);
     if (ticket !== undefined) this.finish(worker, ticket, micros);
     this.heard(worker);
   }
@@ -872,4 +878,12 @@ export class PoolDispatcher {
 /** Ms after a 504 at which a worker that has not shown that its loop turns gets a replacement, to be there in time. */
 function suspectAfter(killAfter: number): number {
   return Math.max(PROBE, killAfter - PREPARE);
+}
+
+/** Ms for which an invocation has waited for its client to send more of the body, since this was last asked. */
+function excuse(ticket: Ticket): number {
+  const waited = ticket.invocation.incoming?.waited ?? 0;
+  const more = waited - ticket.excused;
+  ticket.excused = waited;
+  return more;
 }

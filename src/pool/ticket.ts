@@ -23,6 +23,8 @@ export class Ticket implements Accepted, Due {
   seq = 0;
   /** Microseconds it is expected to take, as booked on the worker it was given to. */
   cost = 0;
+  /** Ms that its deadline has been put off, since it waited for its client. */
+  excused = 0;
   /** When it was given away, on the performance.now() clock. */
   givenAt = 0;
   /** Links of the {@link TicketQueue}. */

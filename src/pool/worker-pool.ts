@@ -504,6 +504,12 @@ export class WorkerPool implements AsyncDisposable {
       case 'address':
         worker.tellAddress(worker.find(command.seq)?.invocation.addressOf() ?? '');
         return;
+      case 'read':
+        worker.incoming.read(command.seq, command.bytes, command.waiting);
+        return;
+      case 'unread':
+        worker.incoming.unread(command.seq);
+        return;
       case 'ready':
         this.becameReady(life, command.threadId);
         return;

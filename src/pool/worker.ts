@@ -4,14 +4,17 @@ import { createOutbox, OutboxReader } from '../outbox.js';
 import {
   ADDRESS_SLOT_LENGTH,
   type AddressSlot,
+  type BatchBody,
   BOARD_CLAIM,
   BOARD_HEAP,
   BOARD_LENGTH,
+  BODY_FOLLOWS,
   type BodyLine,
   type ChannelLine,
   type Notice,
 } from '../protocol.js';
 import { Histogram } from './histogram.js';
+import { IncomingBodies } from './incoming.js';
 import type { MountQueue } from './mount-queue.js';
 import type { Ticket } from './ticket.js';
 
@@ -68,6 +71,8 @@ export class Worker {
   private takenFrom = -1;
   private takenTo = -1;
   private readonly inflight = new TicketTable();
+  /** Bodies of requests that it reads. */
+  readonly incoming = new IncomingBodies(this);
 
   constructor(name: string, lane: MessagePort) {
     this.name = name;
@@ -93,22 +98,22 @@ export class Worker {
     return this.nextSeq !== 0;
   }
 
-  send(notice: Notice): void {
-    this.lane.postMessage(notice);
+  send(notice: Notice, transfer?: ArrayBuffer[]): void {
+    this.lane.postMessage(notice, transfer);
   }
 
   /** Give a batch: one message. Bodies stay readable here, so that what has not started can be taken back. */
   give(tickets: readonly Ticket[], now: number): void {
     let packed = packFirst(this.nextSeq);
-    let bodies: (Uint8Array | null)[] | undefined;
+    let bodies: BatchBody[] | undefined;
     if (this.given === 0) this.progressAt = now;
     for (let i = 0; i < tickets.length; i++) {
       const ticket = tickets[i] as Ticket;
-      const { head, body } = ticket.invocation;
+      const { head, body, incoming } = ticket.invocation;
       packed = packNext(packed, ticket.mount.target, head);
-      if (body !== null) {
-        bodies ??= new Array<Uint8Array | null>(tickets.length).fill(null);
-        bodies[i] = body;
+      if (body !== null || (incoming !== undefined && incoming !== null)) {
+        bodies ??= new Array<BatchBody>(tickets.length).fill(null);
+        bodies[i] = body ?? BODY_FOLLOWS;
       }
       ticket.state = 'given';
       ticket.worker = this;
