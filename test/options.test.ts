@@ -99,8 +99,17 @@ const TIMES: Record<string, Case> = {
   killAfter: wholeNumber(0, MS),
 };
 
+const BODIES: Record<string, Case> = {
+  maxBody: {
+    good: [0, 1, 2 ** 31, Number.MAX_SAFE_INTEGER, Number.POSITIVE_INFINITY],
+    bad: [-1, 1.5, 2 ** 53, Number.NEGATIVE_INFINITY, Number.NaN, '1', null, {}, [], 1n],
+  },
+  streamBody: { good: [true, false], bad: ['true', 0, 1, null, {}] },
+};
+
 const SERVER: Record<string, Case> = {
   ...TIMES,
+  ...BODIES,
   ip: {
     good: ['0.0.0.0', '127.0.0.1', '::', '::1', 'localhost'],
     bad: ['', 'example.com', '1.2.3', '256.1.1.1', 1, null, {}],
@@ -112,7 +121,6 @@ const SERVER: Record<string, Case> = {
   },
   dispatch: { good: [true, false], bad: ['true', 0, 1, null, {}] },
   workerPool: { good: [], bad: [null, 1, 'pool', {}, [], noop, { close: 1 }, { close: noop }] },
-  maxBody: wholeNumber(0, 2 ** 31 - 1),
   maxLine: wholeNumber(64, 65536),
   development: { good: [true, false], bad: ['true', 0, 1, null, {}] },
   serverHeader: { good: ['x', 'a b/1.0', null], bad: ['', 'a\r\nb: c', 'a\0', 1, {}, 'a\u007f'] },
@@ -127,6 +135,7 @@ const SERVER: Record<string, Case> = {
 
 const MOUNT: Record<string, Case> = {
   ...TIMES,
+  ...BODIES,
   path: { good: ['/', '/a', '/a/b/'], bad: ['', 'a', '/a b', '/a?b', '/a#b', '/a\n', '/a\u007f', 1, null] },
   virtualHost: {
     good: ['example.com', ['a.test', 'b.test'], '[::1]', 'localhost'],
@@ -242,10 +251,13 @@ describe('the bounds of a pool', () => {
     expect(error.message).toContain(`there is no option ${name}`);
   });
 
-  it.each([...Object.keys(TIMES), 'development'])('are not those of a server: %s', (name) => {
-    const error = refusalOf(resolvePoolOptions, { [name]: SERVER[name]?.good[0] });
-    expect(error.message).toContain(`there is no option ${name}`);
-  });
+  it.each([...Object.keys(TIMES), ...Object.keys(BODIES), 'development'])(
+    'are not those of a server: %s',
+    (name) => {
+      const error = refusalOf(resolvePoolOptions, { [name]: SERVER[name]?.good[0] });
+      expect(error.message).toContain(`there is no option ${name}`);
+    },
+  );
 
   it('follow each other when only one is given', () => {
     expect(resolvePoolOptions({ nMin: 100 })).toMatchObject({ nMin: 100, nMax: 100 });
@@ -294,6 +306,7 @@ describe('the defaults of a server', () => {
         ip: '0.0.0.0',
         port: 8090,
         maxBody: 8 * 1024 * 1024,
+        streamBody: false,
         maxLine: 8192,
         serverHeader: 'offloop',
         development: false,
@@ -317,6 +330,12 @@ describe('the defaults of a server', () => {
     expect(mount.limits).toEqual({ queueTimeout: 100, handlerTimeout: 0 });
     expect(resolveMountOptions({}).limits).toEqual({});
     expect(resolveServerOptions({ queueTimeout: undefined }).server.limits.queueTimeout).toBe(0);
+  });
+
+  it('hold for the bodies of a mount that says nothing of them', () => {
+    expect(resolveMountOptions({}).bodies).toEqual({});
+    const { bodies } = resolveMountOptions({ maxBody: Number.POSITIVE_INFINITY, streamBody: true });
+    expect(bodies).toEqual({ maxBody: Number.POSITIVE_INFINITY, streamBody: true });
   });
 
   it('have a time limit beside a workerPool, since it is no option of the pool', async () => {
