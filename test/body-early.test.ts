@@ -1,6 +1,8 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { RawClient, WAYS } from './support/http-raw.js';
-import { gate, log } from './support/pool-client.js';
+import { gate, log, scratch } from './support/pool-client.js';
 import { serve, type TestServer, until } from './support/server.js';
 import { bodyOf, content, FRAMINGS, type Framing, hashOf, MB, UPLOAD, Upload } from './support/upload.js';
 
@@ -202,6 +204,30 @@ describe.each(WAYS)('an answer of $way that needs no body', ({ dispatch }) => {
     free.open();
     expect(bodyOf(await toTheEnd(sending.client))).toBe('cancelled');
     expect(await stopped).toBe(true);
+  });
+
+  it('is a file, whose last byte waits until nothing more of the body comes', async () => {
+    const test = await start({ maxBody: Number.POSITIVE_INFINITY });
+    const path = join(scratch(), 'file');
+    const bytes = content(500_000, 29);
+    writeFileSync(path, bytes);
+    for (const keeps of [true, false]) {
+      const size = 50_000;
+      const target = `/file?gate=${encodeURIComponent(path)}`;
+      const sending = await Upload.begin(test.port, target, size, keeps ? 'length' : 'chunked');
+      const { client } = sending;
+      await until(() => client.received > 500_000, 'all but the last byte is there');
+      const all = keeps ? sending.send(content(size)) : sending.sendForEver(content(size));
+      const response = await client.response();
+      expect(response.status).toBe(200);
+      expect(response.header('content-length')).toBe('500000');
+      expect(response.body.equals(bytes)).toBe(true);
+      if (keeps) await goesOn(client);
+      else await client.closed();
+      await all;
+    }
+    await quiet(test);
+    expect(test.errors).toEqual([]);
   });
 
   it('is a stream, whose end waits until nothing more of the body comes', async () => {

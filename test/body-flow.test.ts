@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { BodyFlow, type BodyLimits, type BodyOwner, DROP_AT_MOST } from '../src/io/body-flow.js';
+import { BodyFlow, DROP_AT_MOST, type FlowLimits, type FlowOwner } from '../src/io/body-flow.js';
 import type { EngineResponse } from '../src/io/engine.js';
 import { BODY_WINDOW, type BodyProblem, type BodySink } from '../src/protocol.js';
 import { content } from './support/upload.js';
@@ -34,7 +34,7 @@ class FakeSocket {
   }
 }
 
-class Owner implements BodyOwner {
+class Owner implements FlowOwner {
   answerWaits = false;
   readonly calls: string[] = [];
   bodyReady(): void {
@@ -76,7 +76,7 @@ class Sink implements BodySink {
   }
 }
 
-function flow(limits: Partial<BodyLimits> = {}) {
+function flow(limits: Partial<FlowLimits> = {}) {
   const socket = new FakeSocket();
   const owner = new Owner();
   const body = new BodyFlow(socket.res, owner, {

@@ -224,33 +224,49 @@ describe.each(MODES)('a request body for $way $when', ({ dispatch, streamBody })
     await quiet(test);
   });
 
-  it('is echoed to a client that does not read before the server can take no more', async () => {
-    const bytes = content(40 * MB, 21);
-    const sending = await Upload.begin(test.port, '/echo', bytes.byteLength, 'length');
-    const { socket } = sending.client;
-    socket.pause();
-    const all = sending.sendAll(bytes, MB);
-    let same = 0;
-    let before = -1;
-    await until(
-      () => {
-        const gone = socket.bytesWritten - socket.writableLength;
-        same = gone === before ? same + 1 : 0;
-        before = gone;
-        return same > 60;
-      },
-      'nothing moves any more',
-      15_000,
-    );
-    socket.resume();
-    await all;
-    const { client } = sending;
-    await until(() => client.received > bytes.byteLength, 'all of it has come back', 15_000);
-    await until(() => client.rest.endsWith('\r\n0\r\n\r\n'), 'the echo has ended');
-    expect(hashOf(Buffer.from(bodyOf(client.rest), 'latin1'))).toBe(hashOf(bytes));
-    client.skip(client.rest.length);
-    expect(await upload(test, '/bytes', content(10), 'length', { client })).toMatchObject({ size: 10 });
+  it('is what the answer is made of, while it comes', async () => {
+    for (const size of [10, 100_000, 6 * MB]) {
+      const bytes = content(size, 23);
+      for (const path of ['/back', '/inverted']) {
+        const answer = await fetch(test.url + path, { method: 'POST', body: bytes });
+        const back = Buffer.from(await answer.arrayBuffer());
+        if (path === '/inverted') for (let i = 0; i < back.length; i++) back[i] = ~(back[i] as number);
+        expect(back.equals(bytes), `${path} ${size}`).toBe(true);
+      }
+    }
+    await quiet(test);
   });
+
+  it.each(['/echo', '/back'])(
+    'is echoed to a client that does not read before the server can take no more: %s',
+    async (path) => {
+      const bytes = content(40 * MB, 21);
+      const sending = await Upload.begin(test.port, path, bytes.byteLength, 'length');
+      const { socket } = sending.client;
+      socket.pause();
+      const all = sending.sendAll(bytes, MB);
+      let same = 0;
+      let before = -1;
+      await until(
+        () => {
+          const gone = socket.bytesWritten - socket.writableLength;
+          same = gone === before ? same + 1 : 0;
+          before = gone;
+          return same > 60;
+        },
+        'nothing moves any more',
+        15_000,
+      );
+      socket.resume();
+      await all;
+      const { client } = sending;
+      await until(() => client.received > bytes.byteLength, 'all of it has come back', 15_000);
+      await until(() => client.rest.endsWith('\r\n0\r\n\r\n'), 'the echo has ended');
+      expect(hashOf(Buffer.from(bodyOf(client.rest), 'latin1'))).toBe(hashOf(bytes));
+      client.skip(client.rest.length);
+      expect(await upload(test, '/bytes', content(10), 'length', { client })).toMatchObject({ size: 10 });
+    },
+  );
 
   it.skipIf(!curlIsHere)('comes from curl, with Expect and without', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'offloop-'));
