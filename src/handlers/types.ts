@@ -7,7 +7,8 @@ import type { WebSocketResponse } from './listener.js';
 
 /**
  * One HTTP request. Read-only; everything is copied out of the socket before the handler runs, so it may be kept and
- * read at any time. Properties are parsed when first read.
+ * read at any time. Only the body may still be on its way, when it is larger than 1 MiB, or for a mount with `streamBody`: the rest comes
+ * as fast as it is read. Properties are parsed when first read.
  */
 export interface HttpRequest {
   /** Upper case: 'GET'. */
@@ -29,7 +30,7 @@ export interface HttpRequest {
   readonly remoteAddr: string;
   /** The Content-Type header as it came, or null. */
   readonly contentType: string | null;
-  /** Bytes of the body: of a chunked one too, since it is complete when the handler runs. null without a body. */
+  /** Bytes of the body. null without one, and for a chunked one that is not complete. */
   readonly contentLength: number | null;
   /** Whether the request asks for an upgrade to WebSocket. */
   readonly isWebSocket: boolean;
@@ -39,9 +40,16 @@ export interface HttpRequest {
   readonly pathInfo: string;
   /** Aborts when the client goes away before it has the whole response, or `handlerTimeout` is up. Made when first read. */
   readonly signal: AbortSignal;
-  /** The body as a stream, or null when there is none. The methods below may be called again and again, with or without it. */
+  /**
+   * The body as a byte stream, or null when there is none. A new one each time if the body was complete when the handler started, or has
+   * been read as a whole; else always the same one, which errors with OFFLOOP_ABORTED when the client goes away or the request is
+   * answered, and with OFFLOOP_REQUEST_TOO_LARGE when it grows beyond `maxBody`.
+   */
   readonly body: ReadableStream<Uint8Array> | null;
-  /** The body's bytes; the same array each time. */
+  /**
+   * The body's bytes; the same array each time. This and the methods below may be called again and again. They reject like `body` errors,
+   * and with OFFLOOP_BODY_USED (a TypeError) when a body that was not complete has been read through `body`.
+   */
   bytes(): Promise<Uint8Array>;
   /** The body as UTF-8. */
   text(): Promise<string>;
