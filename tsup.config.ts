@@ -1,10 +1,11 @@
 import { copyFile } from 'node:fs/promises';
 import { defineConfig } from 'tsup';
 
-// The two doors of the package. A new leaf gets a line here and a line in package.json's exports.
+// The doors of the package. A new leaf gets a line here and a line in package.json's exports.
 const doors = {
   index: 'src/index.ts',
   'handlers/index': 'src/handlers/index.ts',
+  'middleware/index': 'src/middleware/index.ts',
 };
 
 export default defineConfig({

@@ -35,6 +35,11 @@ export const ERROR_CODES = {
     'The request body is not what the handler asked for (JSON, form); uncaught it is answered 400.',
   OFFLOOP_BODY_TOO_LARGE:
     'A stream or a file that was to be sent as one WebSocket message is larger than 64 MiB.',
+  OFFLOOP_MISSING_PACKAGE:
+    'A middleware needs a package that is not installed; the message says which, and how to install it.',
+  OFFLOOP_NOT_SHARED:
+    'Sessions or counts were to be kept in the memory of a worker, which is one of several and not forever.',
+  OFFLOOP_SESSION_TOO_LARGE: 'A session does not fit into the cookie that is to hold it.',
   OFFLOOP_FILE_CHANGED: 'A file became shorter while it was sent, so what was promised cannot be sent.',
   OFFLOOP_ABORTED: 'The reason of an aborted `req.signal`: the client is gone or the server stopped.',
 } as const;

@@ -56,6 +56,22 @@ const RULES: Rule[] = [
     why: 'src/handlers runs in worker threads: whatever it imports is loaded into every one of them, and the native engine or a pool inside a worker would cost memory and can crash the process',
   },
   {
+    from: /^src\/middleware\//,
+    never:
+      /^(src\/io\/.*|src\/pool\/.*|src\/server\.ts|src\/index\.ts|src\/inline\.ts|piscina|uWebSockets\.js|@btc-vision\/.*|@trufflesuite\/.*)$/,
+    why: 'src/middleware runs where handlers run, in worker threads: it knows requests and responses (src/handlers) and nothing of sockets and pools',
+  },
+  {
+    from: /^src\/(?!middleware\/)/,
+    never: /^src\/middleware\//,
+    why: 'middleware is a leaf: the server must do without it, and a worker whose handlers use none must not load it',
+  },
+  {
+    from: /^src\/middleware\//,
+    never: /^(@fastify\/busboy|cookie|forwarded-parse|qs|sonic-boom|youch)$/,
+    why: 'what only some middleware needs is an optional peer: it is loaded through src/middleware/peers.ts when such a middleware is made, with an error that says what to install',
+  },
+  {
     from: /^src\/protocol\.ts$/,
     never: /.*/,
     why: 'src/protocol.ts is the plain data that crosses threads and is loaded on both sides: it imports nothing, so that neither side can leak into the other',
@@ -162,6 +178,7 @@ describe('the house', () => {
     };
     visit(join(ROOT, 'dist/handlers/entry.js'));
     visit(join(ROOT, 'dist/handlers/index.js'));
+    visit(join(ROOT, 'dist/middleware/index.js'));
     expect(seen.size).toBeGreaterThan(1);
   });
 });

@@ -327,7 +327,7 @@ async function* slicesOf(blob: Blob): AsyncGenerator<Uint8Array> {
     yield new Uint8Array(await blob.slice(at, at + SLICE).arrayBuffer());
 }
 
-function isBlob(body: object): body is Blob {
+export function isBlob(body: object): body is Blob {
   const tag = Object.prototype.toString.call(body);
   return (tag === '[object Blob]' || tag === '[object File]') && typeof (body as Blob).stream === 'function';
 }
@@ -336,7 +336,7 @@ function isBlob(body: object): body is Blob {
 
 // Not instanceof: naming the global would load Node's whole fetch into every worker, and a Response of another copy
 // of undici is as good.
-function isWebResponse(value: object): value is Response {
+export function isWebResponse(value: object): value is Response {
   return (
     Object.prototype.toString.call(value) === '[object Response]' && 'headers' in value && 'body' in value
   );

@@ -91,12 +91,18 @@ export interface HttpResponse {
 /** Nothing = 404, unless the request has been answered with a channel. */
 export type Returns = HttpResponse | Response | Channel | WebSocketResponse | null | undefined;
 
+// biome-ignore lint/suspicious/noConfusingVoidType: what a handler that falls off its end returns, and that is a 404
+type Nothing = void;
+
 /**
  * A Ring-style handler. Return the response, or a promise of it: while the promise is pending the thread is free for
  * others. A throw or a rejection becomes a 500 with a fixed sentence; the error goes to the server's `errorLogger`.
+ *
+ * Inside of middleware it may see more (`Req`) and return other things (`Result`).
  */
-// biome-ignore lint/suspicious/noConfusingVoidType: a handler that falls off its end returns void, and that is a 404
-export type Handler = (req: HttpRequest) => Returns | void | Promise<Returns | void>;
+export type Handler<Req = HttpRequest, Result = Returns> = (
+  req: Req,
+) => Result | Nothing | Promise<Result | Nothing>;
 
 /** A Fetch-style handler, as Hono, h3, itty-router and others are. */
 export interface FetchHandler {
