@@ -231,14 +231,14 @@ describe.each(WAYS)('middleware around $way', ({ dispatch }) => {
 
 describe('the options', () => {
   it.each([
-    [() => params({ limit: 0 }), 'params: option limit is 0 (number)'],
-    [() => params({ nested: 'yes' as never }), 'params: option nested is "yes" (string)'],
-    [() => params({ deep: 1 } as never), 'params: there is no option deep (its value was 1 (number))'],
-    [() => params(null as never), 'params: option object is null'],
-    [() => jsonBody({ limit: -1 }), 'jsonBody: option limit is -1 (number)'],
-    [() => jsonBody({ reviver: {} as never }), 'jsonBody: option reviver is {} (object)'],
-    [() => jsonResponse({ replacer: 1 as never }), 'jsonResponse: option replacer is 1 (number)'],
-  ])('are refused with their value and its type: %s', (make, message) => {
+    ['params: option limit is 0 (number)', () => params({ limit: 0 })],
+    ['params: option nested is "yes" (string)', () => params({ nested: 'yes' as never })],
+    ['params: there is no option deep (its value was 1 (number))', () => params({ deep: 1 } as never)],
+    ['params: option object is null', () => params(null as never)],
+    ['jsonBody: option limit is -1 (number)', () => jsonBody({ limit: -1 })],
+    ['jsonBody: option reviver is {} (object)', () => jsonBody({ reviver: {} as never })],
+    ['jsonResponse: option replacer is 1 (number)', () => jsonResponse({ replacer: 1 as never })],
+  ])('are refused with their value and its type: %s', (message, make) => {
     expect(make).toThrow(expect.objectContaining({ code: 'OFFLOOP_BAD_OPTION' }));
     expect(make).toThrow(message);
   });

@@ -9,7 +9,7 @@ import { aBoolean, checkOptions, oneOf } from './rules.js';
 
 /** What {@link cookies} adds to a request. */
 export interface Cookies {
-  /** Cookies by name, decoded. Parsed when first read. Has no prototype. */
+  /** Cookies by name, decoded. Parsed when first read. Inherits nothing. */
   readonly cookies: Readonly<Record<string, string | undefined>>;
 }
 
