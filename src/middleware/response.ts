@@ -138,6 +138,15 @@ export class Draft {
   }
 }
 
+/** Let go of a body that will not be sent. What its source thinks of that no longer matters. */
+export function discard(body: unknown): Promise<void> | undefined {
+  if (typeof body !== 'object' || body === null) return undefined;
+  const stream = body as { cancel?: () => Promise<void>; destroy?: () => void };
+  if (typeof stream.destroy === 'function') stream.destroy();
+  else if (typeof stream.cancel === 'function') return stream.cancel().catch(() => undefined);
+  return undefined;
+}
+
 /** Change the headers of what a handler has returned; what is no response is passed on. */
 export function withHeaders(result: Result, change: (headers: HeaderBag, draft: Draft) => void): Result {
   const draft = Draft.of(result);

@@ -1,0 +1,291 @@
+/** Compression of answers, on the thread of the handler. */
+import { Readable, type Transform } from 'node:stream';
+import { isMainThread } from 'node:worker_threads';
+import zlib from 'node:zlib';
+import { integer, plainObject, type Rule } from '../check.js';
+import type { Middleware } from '../handlers/compose.js';
+import { acceptable, type Encoding } from '../handlers/file/encodings.js';
+import { FileBody } from '../handlers/file.js';
+import { asBytes, wellFormed } from '../handlers/respond.js';
+import type { HttpRequest, Returns } from '../handlers/types.js';
+import { isHead, mediaType } from './request.js';
+import { after, Draft, type Result } from './response.js';
+import { aFunction, checkOptions } from './rules.js';
+import { type Source, settlesNow, sourceOf } from './source.js';
+
+export interface CompressOptions {
+  /** What is offered, the best first: 'zstd', 'br', 'gzip'. Default: all, zstd where this Node has it. */
+  encodings?: readonly Encoding[];
+  /** Bytes below which a body is not worth it. Default 1024. */
+  minSize?: number;
+  /** Whether to compress what has this media type (lower case, without parameters). Default: text, and what is like text. */
+  filter?: (mediaType: string) => boolean;
+  /** How hard to try: gzip 0 to 9 (default 6), br 0 to 11 (4), zstd 1 to 19 (3). */
+  level?: Partial<Record<Encoding, number>>;
+}
+
+/** The part of zlib that Node has from 22.15 and 23.8 on. */
+interface Zstd {
+  createZstdCompress(options: object): Transform & Flushable;
+  zstdCompressSync(data: Uint8Array, options: object): Buffer;
+  zstdCompress(data: Uint8Array, options: object, done: Done): void;
+}
+type Done = (error: Error | null, result: Buffer) => void;
+interface Flushable {
+  flush(kind: number, done?: () => void): void;
+}
+
+/** One way to compress. */
+interface Codec {
+  readonly flushKind: number;
+  stream(level: number): Transform & Flushable;
+  sync(data: Uint8Array, level: number): Buffer;
+  later(data: Uint8Array, level: number, done: Done): void;
+}
+
+const { constants } = zlib;
+const ZSTD = zlib as unknown as Partial<Zstd>;
+const HAS_ZSTD = typeof ZSTD.zstdCompressSync === 'function';
+// ZSTD_c_compressionLevel and ZSTD_e_flush; @types/node of the oldest Node does not know them.
+const ZSTD_LEVEL = 100;
+const ZSTD_FLUSH = 1;
+
+const brotli = (level: number, size = 0): zlib.BrotliOptions => ({
+  params: { [constants.BROTLI_PARAM_QUALITY]: level, [constants.BROTLI_PARAM_SIZE_HINT]: size },
+});
+const zstd = (level: number): object => ({ params: { [ZSTD_LEVEL]: level } });
+
+const CODECS: Record<Encoding, Codec> = {
+  gzip: {
+    flushKind: constants.Z_SYNC_FLUSH,
+    stream: (level) => zlib.createGzip({ level }),
+    sync: (data, level) => zlib.gzipSync(data, { level }),
+    later: (data, level, done) => zlib.gzip(data, { level }, done),
+  },
+  br: {
+    flushKind: constants.BROTLI_OPERATION_FLUSH,
+    stream: (level) => zlib.createBrotliCompress(brotli(level)),
+    sync: (data, level) => zlib.brotliCompressSync(data, brotli(level, data.byteLength)),
+    later: (data, level, done) => zlib.brotliCompress(data, brotli(level, data.byteLength), done),
+  },
+  zstd: {
+    flushKind: ZSTD_FLUSH,
+    stream: (level) => (ZSTD as Zstd).createZstdCompress(zstd(level)),
+    sync: (data, level) => (ZSTD as Zstd).zstdCompressSync(data, zstd(level)),
+    later: (data, level, done) => (ZSTD as Zstd).zstdCompress(data, zstd(level), done),
+  },
+};
+const LEVELS: Record<Encoding, number> = { gzip: 6, br: 4, zstd: 3 };
+const MAX_LEVELS: Record<Encoding, number> = { gzip: 9, br: 11, zstd: 19 };
+/** The one that is fastest for what it saves comes first. */
+const OFFERED: readonly Encoding[] = HAS_ZSTD ? ['zstd', 'br', 'gzip'] : ['br', 'gzip'];
+/** Bytes up to which the I/O thread compresses at once, for inline handlers; more goes to Node's own threads. */
+const SYNC_INLINE = 4096;
+
+const isEncoding = (v: unknown): v is Encoding => typeof v === 'string' && Object.hasOwn(CODECS, v);
+const RULES: Record<keyof CompressOptions, Rule> = {
+  encodings: {
+    allowed: `a non-empty array of ${HAS_ZSTD ? "'zstd', " : ''}'br', 'gzip'${HAS_ZSTD ? '' : "; this Node has no 'zstd'"}`,
+    ok: (v) =>
+      Array.isArray(v) && v.length > 0 && v.every((one) => isEncoding(one) && (HAS_ZSTD || one !== 'zstd')),
+  },
+  minSize: integer(0, 2 ** 31 - 1, 'whole bytes from 0 to 2^31 - 1'),
+  filter: aFunction,
+  level: {
+    allowed: 'an object with some of gzip (0 to 9), br (0 to 11), zstd (1 to 19), each a whole number',
+    ok: (v) =>
+      plainObject(v) &&
+      Object.entries(v).every(
+        ([name, level]) =>
+          level === undefined ||
+          (isEncoding(name) &&
+            Number.isInteger(level) &&
+            (level as number) >= (name === 'zstd' ? 1 : 0) &&
+            (level as number) <= MAX_LEVELS[name]),
+      ),
+  },
+};
+
+// A list of our own: the package compressible would load the whole of mime-db into every worker for this one question.
+const LIKE_TEXT = new RegExp(
+  '^(?:text/.+|.+\\+(?:json|xml|text|yaml)' +
+    '|application/(?:json5?|json-seq|(?:x-)?ndjson|(?:x-)?javascript|ecmascript|xml(?:-dtd)?|(?:x-)?yaml|toml|graphql|sql|rtf|wasm|(?:x-)?sh|postscript|(?:x-)?protobuf|x-www-form-urlencoded|vnd\\.ms-fontobject)' +
+    '|font/(?:collection|otf|ttf)|image/(?:bmp|x-ms-bmp|x-icon|vnd\\.microsoft\\.icon))$',
+);
+
+interface Settings {
+  readonly offered: readonly Encoding[];
+  readonly minSize: number;
+  readonly filter: (mediaType: string) => boolean;
+  readonly levels: Record<Encoding, number>;
+}
+
+/**
+ * Compresses answers for clients that accept it. Streams are compressed as they come, and whatever has been written is sent
+ * on as soon as no more is there. Not touched: what is encoded already, has no Content-Type, or says
+ * `Cache-Control: no-transform`; 204, 206 and the like; files, which have encoded siblings (see `file`); channels.
+ * @throws OFFLOOP_BAD_OPTION.
+ */
+export function compress(options: CompressOptions = {}): Middleware {
+  checkOptions('compress', options, RULES);
+  const settings: Settings = {
+    offered: options.encodings ?? OFFERED,
+    minSize: options.minSize ?? 1024,
+    filter: options.filter ?? ((type) => LIKE_TEXT.test(type)),
+    levels: { ...LEVELS, ...options.level },
+  };
+  return (handler) => (req) =>
+    after(handler(req) as Returns | Promise<Returns>, (result) => compressed(req, result, settings));
+}
+
+function compressed(req: HttpRequest, result: Result, settings: Settings): Result | Promise<Result> {
+  const draft = Draft.of(result);
+  if (draft === null) return result;
+  const { status, headers, body } = draft;
+  if (headers.has('content-encoding') || /no-transform/i.test(headers.get('cache-control') ?? ''))
+    return result;
+  const encoding = acceptable(req.headers['accept-encoding'], settings.offered)[0];
+  if (status === 304) {
+    // It stands for the 200 that this client has: the same fields, or caches would take it for another's.
+    headers.vary('Accept-Encoding');
+    if (encoding !== undefined) weaken(draft);
+    return draft.finish();
+  }
+  if (status === 204 || status === 205 || status === 206 || headers.has('content-range')) return result;
+  if (body === null || body === undefined || body instanceof FileBody) return result;
+  const type = mediaType(headers.get('content-type'));
+  if (type === '' || !settings.filter(type)) return result;
+
+  const bytes = bytesOf(body);
+  const size = bytes?.byteLength ?? (body as Partial<Blob>).size;
+  if (typeof size === 'number' && size < settings.minSize) return result;
+  headers.vary('Accept-Encoding');
+  if (encoding === undefined) return draft.finish();
+  const job: Job = { draft, encoding, level: settings.levels[encoding], minSize: settings.minSize };
+  if (isHead(req)) {
+    // The same head as for GET, but the length, which only the work would tell.
+    if (typeof size === 'number') draft.body = [];
+    return encoded(job);
+  }
+  if (bytes !== undefined) return compressBytes(job, bytes);
+  const source = typeof body === 'object' ? sourceOf(body) : undefined;
+  return source === undefined ? result : compressSource(job, source);
+}
+
+interface Job {
+  readonly draft: Draft;
+  readonly encoding: Encoding;
+  readonly level: number;
+  readonly minSize: number;
+}
+
+function bytesOf(body: unknown): Uint8Array | undefined {
+  if (typeof body === 'string') return Buffer.from(wellFormed(body));
+  return typeof body === 'object' && body !== null ? asBytes(body) : undefined;
+}
+
+/** An entity tag stands for these very bytes, and they are others now (RFC 9110, 8.8.3.3). */
+function weaken({ headers }: Draft): void {
+  const etag = headers.get('etag');
+  if (etag?.startsWith('"')) headers.set('ETag', `W/${etag}`);
+}
+
+function encoded({ draft, encoding }: Job): Result {
+  const { headers } = draft;
+  headers.set('Content-Encoding', encoding);
+  headers.delete('content-length');
+  headers.delete('accept-ranges');
+  weaken(draft);
+  return draft.finish();
+}
+
+function compressBytes(job: Job, bytes: Uint8Array): Result | Promise<Result> {
+  const codec = CODECS[job.encoding];
+  const take = (result: Buffer): Result => {
+    if (result.byteLength >= bytes.byteLength) return job.draft.finish();
+    job.draft.body = result;
+    return encoded(job);
+  };
+  // A worker is there to compute, and the pool bounds how many do. The I/O thread is not.
+  if (!isMainThread || bytes.byteLength <= SYNC_INLINE) return take(codec.sync(bytes, job.level));
+  return new Promise((resolve, reject) => {
+    codec.later(bytes, job.level, (error, result) => {
+      if (error === null) resolve(take(result));
+      else reject(error);
+    });
+  });
+}
+
+async function compressSource(job: Job, source: Source): Promise<Result> {
+  const { draft, minSize } = job;
+  // Whether it is worth it shows with the second chunk; but nobody waits for one that is not there yet.
+  const chunks: Buffer[] = [];
+  let size = 0;
+  let next = source.next();
+  while (size < minSize && (await settlesNow(next))) {
+    const { done, value } = await next;
+    if (done === true) {
+      draft.body = Buffer.concat(chunks);
+      return draft.finish();
+    }
+    const chunk = chunkOf(value, source);
+    size += chunk.byteLength;
+    chunks.push(chunk);
+    next = source.next();
+  }
+  const codec = CODECS[job.encoding];
+  const zip = codec.stream(job.level);
+  // Also when nobody reads it to its end.
+  zip.once('close', () => source.cancel());
+  // Who reads it gets the error; until somebody does, it is nobody's.
+  zip.on('error', () => undefined);
+  void pump(chunks, next, source, zip, codec.flushKind);
+  draft.body = draft.isWeb ? Readable.toWeb(zip) : zip;
+  return encoded(job);
+}
+
+function chunkOf(value: unknown, source: Source): Buffer {
+  if (typeof value === 'string') return Buffer.from(value);
+  if (value instanceof ArrayBuffer) return Buffer.from(value);
+  if (ArrayBuffer.isView(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  source.cancel();
+  throw new TypeError(`a chunk of the body is a ${typeof value}; chunks are strings or bytes`);
+}
+
+/** Write a source into `zip`; whenever no more is there yet, what has been written is sent on. */
+async function pump(
+  first: readonly Buffer[],
+  second: Promise<IteratorResult<unknown, unknown>>,
+  source: Source,
+  zip: Transform & Flushable,
+  flushKind: number,
+): Promise<void> {
+  const write = async (chunk: Buffer): Promise<void> => {
+    if (!zip.write(chunk))
+      await new Promise<void>((resolve) => {
+        zip.once('drain', resolve);
+        zip.once('close', resolve);
+      });
+  };
+  try {
+    for (const chunk of first) await write(chunk);
+    let next = second;
+    let flushed = first.length === 0;
+    for (;;) {
+      if (!flushed && !(await settlesNow(next))) {
+        if (zip.destroyed) return;
+        zip.flush(flushKind);
+        flushed = true;
+      }
+      const { done, value } = await next;
+      if (zip.destroyed) return;
+      if (done === true) break;
+      await write(chunkOf(value, source));
+      flushed = false;
+      next = source.next();
+    }
+    zip.end();
+  } catch (error) {
+    zip.destroy(error as Error);
+  }
+}
