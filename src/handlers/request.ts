@@ -252,7 +252,7 @@ function joinHeaders(lines: readonly string[]): Record<string, string> {
   return headers;
 }
 
-function splitHost(host: string, scheme: string): { name: string; port: number } {
+export function splitHost(host: string, scheme: string): { name: string; port: number } {
   const fallback = scheme === 'https' ? 443 : 80;
   const colon = host.lastIndexOf(':');
   if (colon === -1 || host.endsWith(']')) return { name: host, port: fallback };

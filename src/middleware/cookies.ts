@@ -3,7 +3,7 @@ import { plainObject, type Rule } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import type { HttpRequest, HttpResponse, Returns } from '../handlers/types.js';
 import { peer } from './peers.js';
-import { derive, hasChannel } from './request.js';
+import { derive } from './request.js';
 import { after, Draft, type HeaderBag, type Result } from './response.js';
 import { aBoolean, checkOptions, oneOf } from './rules.js';
 
@@ -128,10 +128,4 @@ export function appendCookie(
   });
   headers.append('Set-Cookie', line);
   return line;
-}
-
-/** A draft that can carry cookies: a 404 where a handler has returned nothing. Null where a channel answers. */
-export function draftFor(req: HttpRequest, result: Result): Draft | null {
-  if ((result === null || result === undefined) && !hasChannel(req)) return Draft.of({ status: 404 });
-  return Draft.of(result);
 }

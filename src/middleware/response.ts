@@ -1,9 +1,11 @@
 /** What middleware does with what a handler has returned. */
 import { HandlerChannel } from '../handlers/channel.js';
+import { FileBody } from '../handlers/file.js';
 import { isListenerResponse } from '../handlers/listener.js';
 import { isThenable } from '../handlers/reasons.js';
-import { isWebResponse } from '../handlers/respond.js';
-import type { Body, HeaderValue, HttpResponse, Returns } from '../handlers/types.js';
+import { isBlob, isWebResponse } from '../handlers/respond.js';
+import type { Body, HeaderValue, HttpRequest, HttpResponse, Returns } from '../handlers/types.js';
+import { hasChannel } from './request.js';
 
 /** What a handler returns, without its promise. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a handler that falls off its end returns void
@@ -138,6 +140,15 @@ export class Draft {
   }
 }
 
+/** Bytes of a body, as far as they are known before it is read; 'file' for one that is only looked at when it is sent. */
+export function bodySize(body: unknown): number | null | 'file' {
+  if (body === null || body === undefined) return 0;
+  if (typeof body === 'string') return Buffer.byteLength(body);
+  if (body instanceof FileBody) return 'file';
+  if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) return body.byteLength;
+  return typeof body === 'object' && isBlob(body) ? body.size : null;
+}
+
 /** Let go of a body that will not be sent. What its source thinks of that no longer matters. */
 export function discard(body: unknown): Promise<void> | undefined {
   if (typeof body !== 'object' || body === null) return undefined;
@@ -153,4 +164,10 @@ export function withHeaders(result: Result, change: (headers: HeaderBag, draft: 
   if (draft === null) return result;
   change(draft.headers, draft);
   return draft.finish();
+}
+
+/** A draft that can carry headers: a 404 where a handler has returned nothing. Null where a channel answers. */
+export function draftFor(req: HttpRequest, result: Result): Draft | null {
+  if ((result === null || result === undefined) && !hasChannel(req)) return Draft.of({ status: 404 });
+  return Draft.of(result);
 }

@@ -5,16 +5,10 @@ import { OffloopError, OffloopTypeError } from '../errors.js';
 import type { Middleware } from '../handlers/compose.js';
 import { isThenable } from '../handlers/reasons.js';
 import type { HttpRequest, Returns } from '../handlers/types.js';
-import {
-  ATTRIBUTE_RULES,
-  appendCookie,
-  type CookieAttributes,
-  type CookieLibrary,
-  draftFor,
-} from './cookies.js';
+import { ATTRIBUTE_RULES, appendCookie, type CookieAttributes, type CookieLibrary } from './cookies.js';
 import { peer } from './peers.js';
 import { derive, logError } from './request.js';
-import { after, type Result } from './response.js';
+import { after, draftFor, type Result } from './response.js';
 import { checkOptions, MAX_MS } from './rules.js';
 import type { SessionStore } from './session-store.js';
 

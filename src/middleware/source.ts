@@ -41,12 +41,14 @@ function ofWebStream(stream: ReadableStream<unknown>): Source {
 function ofIterator(iterator: AsyncIterator<unknown> | Iterator<unknown>): Source {
   return {
     next: async () => iterator.next(),
-    async cancel() {
-      try {
-        await iterator.return?.();
-      } catch {}
-    },
+    cancel: () => void giveBack(iterator),
   };
+}
+
+async function giveBack(iterator: AsyncIterator<unknown> | Iterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.();
+  } catch {}
 }
 
 /** Whether a promise settles by itself before the loop of this thread turns: what it stands for is there already. */

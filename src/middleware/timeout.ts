@@ -1,0 +1,68 @@
+/** A time limit for what is inside. */
+import { integer, type Rule, refuse } from '../check.js';
+import type { Middleware } from '../handlers/compose.js';
+import { isThenable } from '../handlers/reasons.js';
+import type { Returns } from '../handlers/types.js';
+import { derive, hasChannel } from './request.js';
+import { Draft, discard, plain, type Result } from './response.js';
+import { checkOptions, MAX_MS, oneOf } from './rules.js';
+
+export interface TimeoutOptions {
+  /** Ms that the handler may take. */
+  ms: number;
+  /** Status of the answer when they are over: 503 or 504. Default 504. */
+  status?: 503 | 504;
+}
+
+const RULES: Record<keyof TimeoutOptions, Rule> = {
+  ms: integer(1, MAX_MS, 'whole milliseconds from 1 to 2^31 - 1'),
+  status: oneOf(503, 504),
+};
+
+/**
+ * Answers for a handler that takes too long, and aborts its `req.signal` with a TimeoutError; what it returns later is
+ * dropped. A handler that computes is not interrupted: that is what `handlerTimeout` is for. A channel has no limit.
+ * @throws OFFLOOP_BAD_OPTION.
+ */
+export function timeout(options: TimeoutOptions): Middleware {
+  checkOptions('timeout', options, RULES);
+  const { ms, status = 504 } = options;
+  if (ms === undefined) refuse('timeout', 'ms', ms, RULES.ms.allowed);
+  return (handler) => (req) => {
+    let controller: AbortController | undefined;
+    let signal: AbortSignal | undefined;
+    const reason = (): DOMException => new DOMException(`the handler has taken ${ms} ms`, 'TimeoutError');
+    let late = false;
+    const inner = derive(req, {
+      get signal() {
+        if (signal === undefined) {
+          controller = new AbortController();
+          if (late) controller.abort(reason());
+          signal = AbortSignal.any([req.signal, controller.signal]);
+        }
+        return signal;
+      },
+    });
+    const answer = handler(inner) as Returns | Promise<Returns>;
+    if (!isThenable<Returns>(answer)) return answer;
+    return new Promise<Result>((resolve, reject) => {
+      const timer = setTimeout(() => {
+        if (hasChannel(req)) return;
+        late = true;
+        controller?.abort(reason());
+        resolve(plain(status, 'The request took too long'));
+      }, ms);
+      answer.then(
+        (result) => {
+          clearTimeout(timer);
+          if (late) void discard(Draft.of(result)?.body);
+          resolve(result);
+        },
+        (error: unknown) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      );
+    });
+  };
+}
