@@ -55,9 +55,9 @@ const RULES: Record<keyof AccessLogOptions, Rule> = {
     ok: (v) => typeof v === 'function' || (typeof v === 'string' && Object.hasOwn(FORMATS, v)),
   },
   to: {
-    allowed: 'a file descriptor, the path of a file, a stream, or a function',
+    allowed: 'a file descriptor above 0, the path of a file, a stream, or a function',
     ok: (v) =>
-      (typeof v === 'number' && Number.isInteger(v) && v >= 0) ||
+      (typeof v === 'number' && Number.isInteger(v) && v > 0) ||
       (typeof v === 'string' && v !== '') ||
       typeof v === 'function' ||
       (typeof v === 'object' && v !== null && typeof (v as Partial<Writable>).write === 'function'),
@@ -69,7 +69,7 @@ const RULES: Record<keyof AccessLogOptions, Rule> = {
 /**
  * Writes a line for each request when its handler has answered, before the answer is on its way. Nothing waits for the log:
  * lines that cannot be written in time are dropped, and counted in the server's `errorLogger`. Each worker writes for itself.
- * @throws OFFLOOP_BAD_OPTION, OFFLOOP_MISSING_PACKAGE.
+ * @throws OFFLOOP_BAD_OPTION, OFFLOOP_MISSING_PACKAGE, or what opening the file throws.
  */
 export function accessLog(options: AccessLogOptions = {}): Middleware {
   checkOptions('accessLog', options, RULES);

@@ -1,4 +1,5 @@
 /** Where log lines go. Never waits and never throws: what does not fit is dropped and counted. */
+import { openSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { peer } from './peers.js';
 
@@ -53,8 +54,12 @@ class FileSink extends CountingSink {
     super();
     const loaded = peer<SonicBoomClass & { SonicBoom?: SonicBoomClass }>('sonic-boom', 'accessLog to a file');
     const Class = loaded.SonicBoom ?? loaded;
-    const where = typeof to === 'number' ? { fd: to } : { dest: to, mkdir: true };
-    this.file = new Class({ ...where, sync: false, maxLength: maxWaiting });
+    // Opened now: a log that cannot be written fails the start, not the first request.
+    this.file = new Class({
+      fd: typeof to === 'number' ? to : openSync(to, 'a'),
+      sync: false,
+      maxLength: maxWaiting,
+    });
     this.file.on('drop', () => this.drop());
     this.file.on('error', (error) => this.failed(error));
     // Of a thread that ends in an orderly way, the last lines are written too.
