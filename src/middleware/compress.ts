@@ -6,12 +6,19 @@ import { integer, plainObject, type Rule } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import { acceptable, type Encoding } from '../handlers/file/encodings.js';
 import { FileBody } from '../handlers/file.js';
-import { asBytes, wellFormed } from '../handlers/respond.js';
+import { asBytes, isBlob } from '../handlers/respond.js';
+import {
+  asChunk,
+  type Chunk,
+  type Result as Next,
+  type Source,
+  sourceOf,
+  wellFormed,
+} from '../handlers/source.js';
 import type { HttpRequest, Returns } from '../handlers/types.js';
 import { isHead, mediaType } from './request.js';
 import { after, Draft, type Result } from './response.js';
 import { aFunction, checkOptions } from './rules.js';
-import { type Source, settlesNow, sourceOf } from './source.js';
 
 export interface CompressOptions {
   /** What is offered, the best first: 'zstd', 'br', 'gzip'. Default: all, zstd where this Node has it. */
@@ -157,18 +164,19 @@ function compressed(req: HttpRequest, result: Result, settings: Settings): Resul
   if (type === '' || !settings.filter(type)) return result;
 
   const bytes = bytesOf(body);
-  const size = bytes?.byteLength ?? (body as Partial<Blob>).size;
-  if (typeof size === 'number' && size < settings.minSize) return result;
+  const size = bytes?.byteLength ?? sizeOf(draft);
+  if (size !== undefined && size < settings.minSize) return result;
   headers.vary('Accept-Encoding');
   if (encoding === undefined) return draft.finish();
   const job: Job = { draft, encoding, level: settings.levels[encoding], minSize: settings.minSize };
   if (isHead(req)) {
     // The same head as for GET, but the length, which only the work would tell.
-    if (typeof size === 'number') draft.body = [];
+    if (bytes !== undefined || isBlob(body as object)) draft.body = [];
     return encoded(job);
   }
   if (bytes !== undefined) return compressBytes(job, bytes);
-  const source = typeof body === 'object' ? sourceOf(body) : undefined;
+  const stream = isBlob(body as object) ? (body as Blob).stream() : body;
+  const source = typeof stream === 'object' ? sourceOf(stream as object) : undefined;
   return source === undefined ? result : compressSource(job, source);
 }
 
@@ -182,6 +190,13 @@ interface Job {
 function bytesOf(body: unknown): Uint8Array | undefined {
   if (typeof body === 'string') return Buffer.from(wellFormed(body));
   return typeof body === 'object' && body !== null ? asBytes(body) : undefined;
+}
+
+/** Bytes of what is read later, if they are known. */
+function sizeOf({ body, headers }: Draft): number | undefined {
+  if (isBlob(body as object)) return (body as Blob).size;
+  const length = headers.get('content-length');
+  return length === undefined ? undefined : Number(length);
 }
 
 /** An entity tag stands for these very bytes, and they are others now (RFC 9110, 8.8.3.3). */
@@ -218,57 +233,48 @@ function compressBytes(job: Job, bytes: Uint8Array): Result | Promise<Result> {
 
 async function compressSource(job: Job, source: Source): Promise<Result> {
   const { draft, minSize } = job;
+  const ask = async (): Promise<Next> => source.next();
   // Whether it is worth it shows with the second chunk; but nobody waits for one that is not there yet.
   const chunks: Buffer[] = [];
   let size = 0;
-  let next = source.next();
-  while (size < minSize && (await settlesNow(next))) {
-    const { done, value } = await next;
-    if (done === true) {
-      draft.body = Buffer.concat(chunks);
-      return draft.finish();
+  let next = ask();
+  try {
+    while (size < minSize && (await settlesNow(next))) {
+      const { done, value } = await next;
+      if (done === true) {
+        draft.body = Buffer.concat(chunks);
+        return draft.finish();
+      }
+      const chunk = Buffer.from(asChunk(value) as Uint8Array);
+      size += chunk.byteLength;
+      chunks.push(chunk);
+      next = ask();
     }
-    const chunk = chunkOf(value, source);
-    size += chunk.byteLength;
-    chunks.push(chunk);
-    next = source.next();
+  } catch (error) {
+    source.letGo(false, error);
+    throw error;
   }
-  const codec = CODECS[job.encoding];
-  const zip = codec.stream(job.level);
-  // Also when nobody reads it to its end.
-  zip.once('close', () => source.cancel());
+  const { flushKind, stream } = CODECS[job.encoding];
+  const zip = stream(job.level);
   // Who reads it gets the error; until somebody does, it is nobody's.
   zip.on('error', () => undefined);
-  void pump(chunks, next, source, zip, codec.flushKind);
+  // Also when nobody reads it to its end.
+  zip.once('close', () => source.letGo(zip.readableEnded));
+  void pump(chunks, next, ask, zip, flushKind);
   draft.body = draft.isWeb ? Readable.toWeb(zip) : zip;
   return encoded(job);
 }
 
-function chunkOf(value: unknown, source: Source): Buffer {
-  if (typeof value === 'string') return Buffer.from(value);
-  if (value instanceof ArrayBuffer) return Buffer.from(value);
-  if (ArrayBuffer.isView(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-  source.cancel();
-  throw new TypeError(`a chunk of the body is a ${typeof value}; chunks are strings or bytes`);
-}
-
 /** Write a source into `zip`; whenever no more is there yet, what has been written is sent on. */
 async function pump(
-  first: readonly Buffer[],
-  second: Promise<IteratorResult<unknown, unknown>>,
-  source: Source,
+  first: readonly Chunk[],
+  second: Promise<Next>,
+  ask: () => Promise<Next>,
   zip: Transform & Flushable,
   flushKind: number,
 ): Promise<void> {
-  const write = async (chunk: Buffer): Promise<void> => {
-    if (!zip.write(chunk))
-      await new Promise<void>((resolve) => {
-        zip.once('drain', resolve);
-        zip.once('close', resolve);
-      });
-  };
   try {
-    for (const chunk of first) await write(chunk);
+    for (const chunk of first) await write(zip, chunk);
     let next = second;
     let flushed = first.length === 0;
     for (;;) {
@@ -280,12 +286,35 @@ async function pump(
       const { done, value } = await next;
       if (zip.destroyed) return;
       if (done === true) break;
-      await write(chunkOf(value, source));
+      await write(zip, asChunk(value));
       flushed = false;
-      next = source.next();
+      next = ask();
     }
     zip.end();
   } catch (error) {
     zip.destroy(error as Error);
   }
+}
+
+/** Resolves when there is room for more, or nobody is left to read it. */
+function write(zip: Transform, chunk: Chunk): Promise<void> | undefined {
+  if (zip.write(typeof chunk === 'string' ? wellFormed(chunk) : chunk)) return undefined;
+  return new Promise((resolve) => {
+    const go = (): void => {
+      zip.off('drain', go);
+      zip.off('close', go);
+      resolve();
+    };
+    zip.on('drain', go);
+    zip.on('close', go);
+  });
+}
+
+/** Whether a promise settles by itself before the loop of this thread turns: what it stands for is there already. */
+function settlesNow(promise: Promise<unknown>): Promise<boolean> {
+  const settled = (): boolean => true;
+  return Promise.race([
+    promise.then(settled, settled),
+    new Promise<false>((resolve) => setImmediate(resolve, false)),
+  ]);
 }

@@ -25,6 +25,13 @@ export {
   jsonBody,
   jsonResponse,
 } from './json.js';
+export {
+  type IncomingFile,
+  type Multipart,
+  type MultipartOptions,
+  multipart,
+  type UploadedFile,
+} from './multipart.js';
 export { type NotModifiedOptions, notModified } from './not-modified.js';
 export { type Param, type ParamRecord, type Params, type ParamsOptions, params } from './params.js';
 export {
@@ -41,3 +48,4 @@ export { type SecurityHeadersOptions, securityHeaders } from './security-headers
 export { type Session, type SessionOptions, session, type WithSession } from './session.js';
 export { type MemoryStoreOptions, memoryStore, type SessionStore } from './session-store.js';
 export { type TimeoutOptions, timeout } from './timeout.js';
+export { writeErrors } from './write-errors.js';

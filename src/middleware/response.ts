@@ -132,11 +132,13 @@ export class Draft {
       // The spread for what else a response may carry, the rest for what is inherited: it may be an instance of a class.
       return { ...original, status, headers: headers.toRecord(), body: body as Body };
     }
-    return new Response(body as ConstructorParameters<typeof Response>[0], {
+    const response = new Response(body as ConstructorParameters<typeof Response>[0], {
       status,
       statusText: original.statusText,
       headers: headers.toHeaders(),
     });
+    const { onWriteError } = original as HttpResponse;
+    return onWriteError === undefined ? response : Object.assign(response, { onWriteError });
   }
 }
 
