@@ -43,7 +43,7 @@ const ENCODINGS = Object.keys(ENDINGS);
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not be there
 const NO_NAME = /[\0-\x1f\x7f/\\]/;
 
-const RULES: Record<keyof FileOptions, Rule> = {
+export const FILE_RULES: Record<keyof FileOptions, Rule> = {
   root: {
     allowed: 'the path or file: URL of a folder',
     ok: (v) => (typeof v === 'string' && v !== '' && !v.includes('\0')) || isFileUrl(v),
@@ -103,7 +103,7 @@ export class FileBody {
  * Throws OFFLOOP_BAD_OPTION.
  */
 export function file(path: string | URL, options: FileOptions = {}): FileBody {
-  check('file', options, RULES);
+  check('file', options, FILE_RULES);
   const given = options as FileOptions;
   if (given.root !== undefined) {
     if (typeof path !== 'string') refuse('file', 'path', path, 'a string beside root');

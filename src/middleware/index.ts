@@ -47,5 +47,6 @@ export { type RequestId, type RequestIdOptions, requestId } from './request-id.j
 export { type SecurityHeadersOptions, securityHeaders } from './security-headers.js';
 export { type Session, type SessionOptions, session, type WithSession } from './session.js';
 export { type MemoryStoreOptions, memoryStore, type SessionStore } from './session-store.js';
+export { type StaticFilesOptions, staticFiles } from './static-files.js';
 export { type TimeoutOptions, timeout } from './timeout.js';
 export { writeErrors } from './write-errors.js';
