@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import zlib from 'node:zlib';
 import type { HttpRequest, HttpResponse } from 'offloop/handlers';
-import { compress, contentType, notModified } from 'offloop/middleware';
+import { compress, contentType, notModified, writeErrors } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
 import { fixture, startServer, type TestServer, within } from './support/server.js';
@@ -264,6 +264,46 @@ describe.each(WAYS)('around $way', ({ dispatch }) => {
     });
   });
 
+  it('compress sends each event of a stream on as soon as it is there', async () => {
+    const client = await RawClient.open(test.port);
+    client.send(`GET /events HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n`);
+    // Each is asked for when the one before has come.
+    for (const _ of [1, 2, 3]) {
+      const before = client.received;
+      await expect
+        .poll(async () => {
+          await get('/next');
+          return client.received;
+        })
+        .toBeGreaterThan(before);
+    }
+    expect(await client.head()).toMatch(/content-encoding: gzip/i);
+  });
+
+  describe('writeErrors', () => {
+    const told = async (): Promise<unknown> => JSON.parse((await get('/told')).body.toString());
+    const fail = async (path: string): Promise<void> => {
+      const client = await RawClient.open(test.port);
+      await client.ask('GET', path).catch(() => undefined);
+    };
+
+    it.each([
+      ['fails-late', ['the middleware', 'as asked', '/writes/fails-late', 200]],
+      ['fails-early', ['the middleware', 'as asked', '/writes/fails-early', 200]],
+      ['web', ['the middleware', 'as asked', '/writes/web', 202]],
+      ['own', ['the response', 'as asked', '/writes/own', 200]],
+    ])('is told of a body that fails: %s', async (name, expected) => {
+      await fail(`/writes/${name}`);
+      await expect.poll(told).toEqual([expected]);
+    });
+
+    it('is told of nothing else', async () => {
+      for (const name of ['string', 'nothing', 'channel', 'file', 'web-stream', 'bad'])
+        await get(`/writes/${name}`);
+      expect(await told()).toEqual([]);
+    });
+  });
+
   it('head answers HEAD with what GET would be answered', async () => {
     const answer = await ask('HEAD', '/head');
     expect([answer.status, answer.header('content-length')]).toEqual([200, '7']);
@@ -369,6 +409,7 @@ describe('the options', () => {
     ['compress: option level is 6 (number)', () => compress({ level: 6 as never })],
     ['compress: there is no option threshold', () => compress({ threshold: 1 } as never)],
     ['notModified: option etag is "weak" (string)', () => notModified({ etag: 'weak' as never })],
+    ['writeErrors: option handle is undefined; allowed: a function', () => writeErrors(undefined as never)],
     ['contentType: option types is {".x":"a/b"} (object)', () => contentType({ types: { '.x': 'a/b' } })],
   ])('are refused with their value and its type: %s', (message, make) => {
     expect(make).toThrow(expect.objectContaining({ code: 'OFFLOOP_BAD_OPTION' }));
