@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { ERROR_CODES, runServer } from 'offloop';
+import * as middleware from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EVENT_NAMES, resolveMountOptions, resolveServerOptions } from '../src/options.js';
 
@@ -32,8 +33,8 @@ const pages = [
  *
  * - `<!-- file: NAME -->` is written to a file, for others to import;
  * - `<!-- run: NAME -->` is written and run, with the files of its page so far beside it;
- * - `<!-- check: METHOD PATH [BODY] => STATUS [TEXT or /PATTERN/] -->` anywhere behind that is a request to the first
- *   server it started. The body may not contain ` => `.
+ * - `<!-- check: METHOD PATH [HEADERS] [BODY] => STATUS [TEXT or /PATTERN/] -->` anywhere behind that is a request to the first
+ *   server it started. Headers stand in brackets, separated by ` | `. The body may not contain ` => `.
  */
 interface Run {
   readonly name: string;
@@ -41,6 +42,7 @@ interface Run {
   readonly checks: {
     method: string;
     path: string;
+    headers: [string, string][];
     body: string | undefined;
     status: number;
     text: string | undefined;
@@ -52,10 +54,19 @@ function runsOf(page: string): { runs: Run[]; unmarked: string[] } {
   const runs: Run[] = [];
   const unmarked: string[] = [];
   const parts =
-    /(?:<!-- (file|run): (\S+) -->\n)?```(?:js|ts)\n([\s\S]*?)```|<!-- check: (\S+) (\S+)(?: (.*?))? => (\d+)(?: (.*?))? -->/g;
-  for (const [, kind, name, code, method, path, body, status, text] of read(page).matchAll(parts)) {
+    /(?:<!-- (file|run): (\S+) -->\n)?```(?:js|ts)\n([\s\S]*?)```|<!-- check: (\S+) (\S+)(?: \[([\w-]+: [^\]]*)\])?(?: (.*?))? => (\d+)(?: (.*?))? -->/g;
+  for (const [, kind, name, code, method, path, headers, body, status, text] of read(page).matchAll(parts)) {
     if (method !== undefined) {
-      runs.at(-1)?.checks.push({ method, path: String(path), body, status: Number(status), text });
+      runs
+        .at(-1)
+        ?.checks.push({
+          method,
+          path: String(path),
+          headers: headersOf(headers),
+          body,
+          status: Number(status),
+          text,
+        });
       continue;
     }
     if (name === undefined) {
@@ -66,6 +77,13 @@ function runsOf(page: string): { runs: Run[]; unmarked: string[] } {
     if (kind === 'run') runs.push({ name, files: new Map(files), checks: [] });
   }
   return { runs, unmarked };
+}
+
+function headersOf(text = ''): [string, string][] {
+  return text
+    .split(' | ')
+    .filter(Boolean)
+    .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]);
 }
 
 /** The package as the blocks see it: every server takes a free port, says where it is, and stops when told to. */
@@ -92,11 +110,13 @@ describe('the code in the documentation', () => {
     folder = mkdtempSync(join(tmpdir(), 'offloop-docs-'));
     const modules = join(folder, 'node_modules');
     mkdirSync(join(modules, 'offloop'), { recursive: true });
-    const doors = { '.': './index.js', './handlers': './handlers.js' };
+    const doors = { '.': './index.js', './handlers': './handlers.js', './middleware': './middleware.js' };
     writeFileSync(join(modules, 'offloop/package.json'), JSON.stringify({ type: 'module', exports: doors }));
     writeFileSync(join(modules, 'offloop/index.js'), SHIM);
-    const handlersUrl = pathToFileURL(join(root, 'dist/handlers/index.js')).href;
-    writeFileSync(join(modules, 'offloop/handlers.js'), `export * from ${JSON.stringify(handlersUrl)};`);
+    for (const door of ['handlers', 'middleware']) {
+      const url = pathToFileURL(join(root, `dist/${door}/index.js`)).href;
+      writeFileSync(join(modules, `offloop/${door}.js`), `export * from ${JSON.stringify(url)};`);
+    }
     symlinkSync(join(root, 'node_modules/hono'), join(modules, 'hono'), 'junction');
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
   });
@@ -141,12 +161,17 @@ async function expectToWork(child: ChildProcess, code: string, checks: Run['chec
       exited.then(() => [undefined]),
     ]);
     expect(url, output).toBeDefined();
-    for (const { method, path, body, status, text } of checks) {
+    for (const { method, path, headers, body, status, text } of checks) {
       // A mount further down in the block may not be there yet.
       await expect
         .poll(
           async () => {
-            const init: RequestInit = { method, redirect: 'manual', ...(body !== undefined && { body }) };
+            const init: RequestInit = {
+              method,
+              headers,
+              redirect: 'manual',
+              ...(body !== undefined && { body }),
+            };
             const answer = await fetch(`${url}${path}`, init);
             return `${answer.status} ${await answer.text()}`;
           },
@@ -218,6 +243,30 @@ describe('the documentation', () => {
     const names = [...exportsOf('src/index.ts'), ...exportsOf('src/handlers/index.ts')];
     expect(names).toEqual(expect.arrayContaining(['runServer', 'WorkerStats', 'compose', 'HttpRequest']));
     expect(names.filter((name) => !new RegExp(`\`${name}\\b`).test(reference))).toEqual([]);
+  });
+
+  it('names every export of the middleware, and has a row for every option', () => {
+    const page = read('docs/middleware.md');
+    const names = exportsOf('src/middleware/index.ts');
+    expect(names).toEqual(expect.arrayContaining(['params', 'SessionStore', 'derive']));
+    expect(names.filter((name) => !new RegExp(`\`${name}\\b`).test(page))).toEqual([]);
+    for (const [name, make] of Object.entries(middleware)) {
+      if (['derive', 'head', 'writeErrors'].includes(name)) continue;
+      const options = optionsOf((given) =>
+        name === 'staticFiles'
+          ? middleware.staticFiles('.', given as object)
+          : (make as (o: unknown) => unknown)(given),
+      );
+      const heading = { memoryStore: 'session', memoryLimiter: 'rateLimit' }[name] ?? name;
+      const section = page.split(`\n## \`${heading}\`\n`)[1]?.split('\n## ')[0] ?? '';
+      const rows = [...section.matchAll(/^\| (`[^|]*`) \|/gm)].flatMap(([, cell]) =>
+        String(cell).split(', '),
+      );
+      expect(
+        options.filter((option) => !rows.includes(`\`${option}\``)),
+        `options of ${name} without a row`,
+      ).toEqual([]);
+    }
   });
 
   it('explains every number of the stats', async () => {
