@@ -11,7 +11,7 @@ export {
   type Overflow,
   publish,
 } from './channel.js';
-export { compose, type Middleware } from './compose.js';
+export { type Accepted, type Added, compose, type Middleware } from './compose.js';
 export {
   type ChannelCallbacks,
   type ChannelDefinition,
