@@ -57,16 +57,14 @@ function runsOf(page: string): { runs: Run[]; unmarked: string[] } {
     /(?:<!-- (file|run): (\S+) -->\n)?```(?:js|ts)\n([\s\S]*?)```|<!-- check: (\S+) (\S+)(?: \[([\w-]+: [^\]]*)\])?(?: (.*?))? => (\d+)(?: (.*?))? -->/g;
   for (const [, kind, name, code, method, path, headers, body, status, text] of read(page).matchAll(parts)) {
     if (method !== undefined) {
-      runs
-        .at(-1)
-        ?.checks.push({
-          method,
-          path: String(path),
-          headers: headersOf(headers),
-          body,
-          status: Number(status),
-          text,
-        });
+      runs.at(-1)?.checks.push({
+        method,
+        path: String(path),
+        headers: headersOf(headers),
+        body,
+        status: Number(status),
+        text,
+      });
       continue;
     }
     if (name === undefined) {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runServer } from 'offloop';
 import { compose, json } from 'offloop/handlers';
-import { cookies, memoryStore, type Session, session } from 'offloop/middleware';
+import { cookies, memoryStore, type Session, type SessionStore, session } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
 import { fixture, serve, startServer, type TestServer } from './support/server.js';
@@ -289,6 +289,38 @@ describe.each(WAYS)('around $way', ({ dispatch }) => {
       writeFileSync(join(folder, keyOf(cookie)), '{"data":{"__proto__":{"polluted":1}},"ends":9e15}');
       expect(body(await get('/stored/proto', cookie))).toMatchObject({ polluted: null });
     });
+  });
+});
+
+describe('a store on Redis, as the documentation has it', () => {
+  it('keeps sessions, and lets them end', async () => {
+    const page = readFileSync(new URL('../docs/middleware.md', import.meta.url), 'utf8');
+    const code = /<!-- file: redis-store\.js -->\n```js\n([\s\S]*?)```/.exec(page)?.[1];
+    const { redisStore } = (await import(`data:text/javascript,${encodeURIComponent(String(code))}`)) as {
+      redisStore(redis: unknown): SessionStore;
+    };
+    const kept = new Map<string, { value: string; options: unknown }>();
+    const redis = {
+      get: async (key: string) => kept.get(key)?.value ?? null,
+      set: async (key: string, value: string, options: unknown) => void kept.set(key, { value, options }),
+      del: async (key: string) => Number(kept.delete(key)),
+    };
+    const counting = compose(
+      session<{ count: number }>({ store: redisStore(redis), timeout: 60_000 }),
+      (req) => {
+        if (req.path === '/logout') req.session.destroy();
+        else req.session.data.count = (req.session.data.count ?? 0) + 1;
+        return json(req.session.data.count ?? null);
+      },
+    );
+    const { url } = await serve(counting, { dispatch: false });
+    const first = await fetch(url);
+    const cookie = String(first.headers.get('set-cookie')).split(';')[0] as string;
+    expect(await (await fetch(url, { headers: { cookie } })).json()).toBe(2);
+    const [[key, entry] = []] = [...kept];
+    expect([kept.size, key?.slice(0, 8), entry?.options]).toEqual([1, 'session:', { PX: 60_000 }]);
+    await fetch(`${url}/logout`, { headers: { cookie } });
+    expect(kept.size).toBe(0);
   });
 });
 

@@ -22,12 +22,13 @@ export async function readText(req: HttpRequest, limit: number): Promise<string>
     if (contentLength > limit) throw tooLarge();
     return await req.text();
   }
-  if (req.body === null) return '';
+  const { body } = req;
+  if (body === null) return '';
   const decoder = new TextDecoder();
   let size = 0;
   let text = '';
   // Leaving the loop cancels the stream.
-  for await (const chunk of req.body) {
+  for await (const chunk of body) {
     size += chunk.byteLength;
     if (size > limit) throw tooLarge();
     text += decoder.decode(chunk, { stream: true });
