@@ -255,6 +255,13 @@ describe.each(WAYS)('around $way', ({ dispatch }) => {
       expect(body(await get('/stored/read', before))).toEqual({ isNew: true });
     });
 
+    it('that was ended by another request while this one ran does not come back', async () => {
+      const cookie = cookieOf(await get('/stored/count'));
+      const answer = await get('/stored/race', cookie);
+      expect([answer.body.toString(), answer.header('set-cookie')]).toEqual(['raced', undefined]);
+      expect(body(await get('/stored/read', cookie))).toEqual({ isNew: true });
+    });
+
     it('is deleted from the store by destroy', async () => {
       const cookie = cookieOf(await get('/stored/count'));
       await get('/stored/logout', cookie);

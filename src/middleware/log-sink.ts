@@ -46,6 +46,16 @@ abstract class CountingSink implements LogSink {
   }
 }
 
+const files = new Set<SonicBoom>();
+// Of a thread that ends in an orderly way, the last lines are written too.
+process.once('exit', () => {
+  for (const file of files) {
+    try {
+      file.flushSync();
+    } catch {}
+  }
+});
+
 /** A file, written by Node's own threads: neither this thread nor, for a worker, the I/O thread waits for it. */
 class FileSink extends CountingSink {
   private readonly file: SonicBoom;
@@ -62,12 +72,7 @@ class FileSink extends CountingSink {
     });
     this.file.on('drop', () => this.drop());
     this.file.on('error', (error) => this.failed(error));
-    // Of a thread that ends in an orderly way, the last lines are written too.
-    process.once('exit', () => {
-      try {
-        this.file.flushSync();
-      } catch {}
-    });
+    files.add(this.file);
   }
 
   write(line: string): void {

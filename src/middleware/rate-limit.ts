@@ -54,13 +54,16 @@ export function rateLimit(options: RateLimitOptions): Middleware {
   checkOptions('rateLimit', options, RULES);
   const { limiter, key = addressOf, whenDown = 'serve' } = options;
   if (limiter === undefined) refuse('rateLimit', 'limiter', limiter, RULES.limiter.allowed);
-  if (limiter.constructor.name === 'RateLimiterMemory') refuseInWorker('RateLimiterMemory', 'counts');
+  // Known by its name: the package is not loaded here.
+  const { name } = (limiter as Partial<object>).constructor ?? {};
+  if (name === 'RateLimiterMemory') refuseInWorker(name, 'counts');
   let complained = Number.NEGATIVE_INFINITY;
 
   return (handler) => (req) => {
     const who = key(req);
     if (who === null) return handler(req);
-    return limiter.consume(who).then(
+    const count = async (): Promise<LimitState> => limiter.consume(who);
+    return count().then(
       (state) =>
         after(handler(req) as Returns | Promise<Returns>, (result) =>
           withHeaders(result, (headers) => {

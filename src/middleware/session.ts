@@ -48,6 +48,7 @@ export interface SessionOptions {
 /** Browsers take no more for a cookie with its name and attributes (RFC 6265, 6.1). */
 const MAX_COOKIE = 4096;
 const MIN_SECRET = 32;
+const DROPPED = 'a session was changed by a request that a channel has answered: it cannot set the cookie';
 /** Part of `timeout` after which a session in use is prolonged. */
 const PROLONG = 0.1;
 
@@ -159,27 +160,31 @@ class CurrentSession<Data extends object> implements Session<Data> {
   }
 
   /** What is to be kept now; undefined when nothing has to be. */
-  changes(timeout: number): string | undefined {
+  changes(timeout: number): { readonly json: string; readonly matters: boolean } | undefined {
     const { found, before, fate, isNew } = this;
-    const now = JSON.stringify(this.data);
-    if (now !== before || found.stale || (fate === 'regenerated' && !isNew)) return now;
-    // Nothing to keep, or nothing new about it and time enough left.
-    if (found.kept === undefined || found.kept.ends - Date.now() > timeout * (1 - PROLONG)) return undefined;
-    return now;
+    const json = JSON.stringify(this.data);
+    if (json !== before || (fate === 'regenerated' && !isNew)) return { json, matters: true };
+    if (found.kept === undefined) return undefined;
+    const used = timeout - (found.kept.ends - Date.now());
+    return found.stale || used >= timeout * PROLONG ? { json, matters: false } : undefined;
   }
 }
 
 type AnySession = CurrentSession<object>;
 
-/** Sets or deletes the cookie in a response; false where there is none that could carry it. */
+/** Set or delete the cookie in a response. Where a channel answers, which has no room for one, it is logged if it `matters`. */
 function setCookie(
   { name, cookie, library, timeout }: Settings,
   req: HttpRequest,
   result: Result,
   value: string | null,
-): Result | false {
+  matters: boolean,
+): Result {
   const draft = draftFor(req, result);
-  if (draft === null) return false;
+  if (draft === null) {
+    if (matters) logError(req, `${req.method} ${req.path}: ${DROPPED}`, undefined);
+    return result;
+  }
   const maxAge = Math.ceil(timeout / 1000);
   const line = appendCookie(draft.headers, library, req, name, { ...cookie, maxAge, value });
   if (line.length > MAX_COOKIE) {
@@ -195,8 +200,6 @@ function readCookie({ library, name }: Settings, req: HttpRequest): string | und
   const header = req.headers['cookie'];
   return header === undefined ? undefined : library.parseCookie(header)[name];
 }
-
-const DROPPED = 'a session was changed by a request that a channel has answered: it cannot set the cookie';
 
 /** Keeps sessions in their cookies: `base64url(JSON) . base64url(HMAC-SHA256)`. Signed, not encrypted. */
 class CookieKeeper {
@@ -230,21 +233,13 @@ class CookieKeeper {
     const { timeout } = this.settings;
     if (session.fate === 'destroyed') {
       if (readCookie(this.settings, req) === undefined) return result;
-      return this.set(req, result, null);
+      return setCookie(this.settings, req, result, null, true);
     }
-    const changed = session.changes(timeout);
-    if (changed === undefined) return result;
-    const ends = Date.now() + timeout;
-    const payload = Buffer.from(`{"data":${changed},"ends":${ends}}`).toString('base64url');
+    const changes = session.changes(timeout);
+    if (changes === undefined) return result;
+    const payload = Buffer.from(textOf(changes.json, timeout)).toString('base64url');
     const value = `${payload}.${this.sign(payload, this.keys[0] as string).toString('base64url')}`;
-    return this.set(req, result, value);
-  }
-
-  private set(req: HttpRequest, result: Result, value: string | null): Result {
-    const done = setCookie(this.settings, req, result, value);
-    if (done !== false) return done;
-    logError(req, `${req.method} ${req.path}: ${DROPPED}`, undefined);
-    return result;
+    return setCookie(this.settings, req, result, value, changes.matters);
   }
 }
 
@@ -274,28 +269,29 @@ class StoreKeeper {
     if (session.fate === 'destroyed') {
       const gone = id === undefined ? undefined : this.store.delete(keyOf(id));
       if (readCookie(this.settings, req) === undefined) return result;
-      return waitFor(gone, () => this.set(req, result, null));
+      return waitFor(gone, () => setCookie(this.settings, req, result, null, true));
     }
-    const changed = session.changes(timeout);
-    if (changed === undefined) return result;
-    const ends = Date.now() + timeout;
-    const data = `{"data":${changed},"ends":${ends}}`;
-    const keepId = id !== undefined && session.fate === 'kept';
-    const next = keepId ? id : randomBytes(ID_BYTES).toString('base64url');
-    return waitFor(this.store.set(keyOf(next), data, timeout), () => {
-      const gone = id === undefined || keepId ? undefined : this.store.delete(keyOf(id));
-      return waitFor(gone, () => this.set(req, result, next, keepId));
+    const changes = session.changes(timeout);
+    if (changes === undefined) return result;
+    const text = textOf(changes.json, timeout);
+    if (id !== undefined && session.fate === 'kept') {
+      // One that another request has ended in the meantime must not come back.
+      return after(this.store.get(keyOf(id)), (found) => {
+        if (typeof found !== 'string') return result;
+        // The client finds its session changed also without a new cookie.
+        const kept = this.store.set(keyOf(id), text, timeout);
+        return waitFor(kept, () => setCookie(this.settings, req, result, id, false));
+      });
+    }
+    const next = randomBytes(ID_BYTES).toString('base64url');
+    return waitFor(this.store.set(keyOf(next), text, timeout), () => {
+      const gone = id === undefined ? undefined : this.store.delete(keyOf(id));
+      return waitFor(gone, () => setCookie(this.settings, req, result, next, true));
     });
   }
-
-  private set(req: HttpRequest, result: Result, value: string | null, known = false): Result {
-    const done = setCookie(this.settings, req, result, value);
-    if (done !== false) return done;
-    // A client that has the id already finds its session changed all the same.
-    if (!known) logError(req, `${req.method} ${req.path}: ${DROPPED}`, undefined);
-    return result;
-  }
 }
+
+const textOf = (json: string, timeout: number): string => `{"data":${json},"ends":${Date.now() + timeout}}`;
 
 function parseKept(text: string): Kept | undefined {
   try {
