@@ -1,8 +1,8 @@
-import { compose, type Handler, type HttpRequest } from 'offloop/handlers';
-import { jsonBody, jsonResponse, type ParamRecord, params } from 'offloop/middleware';
+import { asChannel, compose, type Handler, type HttpRequest } from 'offloop/handlers';
+import { derive, jsonBody, jsonResponse, type ParamRecord, params } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
-import { fixture, startServer, type TestServer } from './support/server.js';
+import { fixture, serve, startServer, type TestServer } from './support/server.js';
 
 describe.each(WAYS)('middleware around $way', ({ dispatch }) => {
   let test: TestServer;
@@ -257,5 +257,91 @@ describe('the types', () => {
     // @ts-expect-error nothing has added params
     const worse: Handler = compose(jsonBody(), (req: HttpRequest) => ({ body: String(req.params) }));
     expect([handler, plain, bad, worse].every((made) => typeof made === 'function')).toBe(true);
+  });
+});
+
+describe('a derived request', () => {
+  const seenBy = async (make: (req: HttpRequest) => HttpRequest): Promise<Record<string, unknown>> => {
+    let seen: Record<string, unknown> = {};
+    const handler = (req: HttpRequest) => {
+      const inner = make(req) as HttpRequest & Record<string, unknown>;
+      const { method, path, headers, signal, contentLength } = inner;
+      seen = {
+        method,
+        path,
+        host: headers['host'],
+        signal,
+        contentLength,
+        a: inner['a'],
+        b: inner['b'],
+        outer: req.method,
+      };
+      return asChannel(inner, { onOpen: (channel) => channel.send('from the inner one') });
+    };
+    const { url } = await serve(handler, { dispatch: false });
+    const answer = await fetch(`${url}/x`, { method: 'POST', body: 'four' });
+    expect(await answer.text()).toBe('from the inner one');
+    return seen;
+  };
+
+  it.each<[string, (req: HttpRequest) => HttpRequest]>([
+    ['with fields', (req) => derive(derive(req, { a: 1 }), { b: 2 })],
+    [
+      'with fields and replaced ones',
+      (req) => derive(derive(req, { a: 0, method: 'GET' }), { a: 1, b: 2, method: 'POST' }),
+    ],
+    [
+      'with getters',
+      (req) =>
+        derive(
+          derive(req, {
+            get a() {
+              return 1;
+            },
+          }),
+          {
+            get b() {
+              return (this as { a?: number }).a === undefined ? 2 : 2;
+            },
+          },
+        ),
+    ],
+    [
+      'from one that a handler has derived by hand',
+      (req) => derive(Object.create(req, { a: { value: 1 } }) as HttpRequest, { b: 2 }),
+    ],
+    [
+      'by hand from one of ours',
+      (req) => Object.create(derive(req, { a: 1 }), { b: { value: 2 } }) as HttpRequest,
+    ],
+  ])('is the request, and more: %s', async (_, make) => {
+    const seen = await seenBy(make);
+    expect(seen).toMatchObject({ method: 'POST', path: '/x', contentLength: 4, a: 1, b: 2, outer: 'POST' });
+    expect(seen['signal']).toBeInstanceOf(AbortSignal);
+    expect(seen['host']).toMatch(/^127/);
+  });
+
+  it('keeps a getter from being asked by who only passes it on', async () => {
+    let asked = 0;
+    const counting =
+      (handler: Handler): Handler =>
+      (req) =>
+        handler(
+          derive(req, {
+            get costly() {
+              return ++asked;
+            },
+          }),
+        );
+    const handler = compose(counting, params(), jsonBody(), (req) => ({
+      body: `${(req as { costly?: number }).costly}`,
+    }));
+    const passing = compose(counting, params(), jsonBody(), () => ({ body: `${asked}` }));
+    const [first, second] = [
+      await serve(handler, { dispatch: false }),
+      await serve(passing, { dispatch: false }),
+    ];
+    expect(await (await fetch(first.url)).text()).toBe('1');
+    expect(await (await fetch(second.url)).text()).toBe('1');
   });
 });

@@ -3,7 +3,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { plainObject, type Rule, refuse } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import type { HttpRequest } from '../handlers/types.js';
-import { derive } from './request.js';
+import { withFields } from './request.js';
 import { after, plain } from './response.js';
 import { aFunction, checkOptions } from './rules.js';
 
@@ -48,7 +48,9 @@ export function basicAuth(options: BasicAuthOptions): Middleware<BasicAuth> {
     const given = credentialsOf(req.headers['authorization']);
     if (given === undefined) return denied;
     const [user, password] = given;
-    return after(check(user, password, req), (ok) => (ok === true ? handler(derive(req, { user })) : denied));
+    return after(check(user, password, req), (ok) =>
+      ok === true ? handler(withFields(req, { user })) : denied,
+    );
   };
 }
 

@@ -3,7 +3,7 @@ import { plainObject, type Rule } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import type { HttpRequest, HttpResponse, Returns } from '../handlers/types.js';
 import { peer } from './peers.js';
-import { derive } from './request.js';
+import { lazily } from './request.js';
 import { after, Draft, type HeaderBag, type Result } from './response.js';
 import { aBoolean, checkOptions, oneOf } from './rules.js';
 
@@ -73,18 +73,23 @@ export const ATTRIBUTE_RULES: Record<keyof CookieAttributes, Rule> = {
 export function cookies(options: CookiesOptions = {}): Middleware<Cookies, Returns | CookieResponse> {
   checkOptions('cookies', options, ATTRIBUTE_RULES);
   const library = peer<CookieLibrary>('cookie', 'cookies');
+  const withCookies = lazily<Jar, Cookies>({
+    cookies: (jar) => {
+      jar.parsed ??= library.parseCookie(jar.req.headers['cookie'] ?? '');
+      return jar.parsed;
+    },
+  });
   return (handler) => (req) => {
-    let parsed: Record<string, string | undefined> | undefined;
-    const inner = derive(req, {
-      get cookies() {
-        parsed ??= library.parseCookie(req.headers['cookie'] ?? '');
-        return parsed;
-      },
-    });
+    const inner = withCookies(req, { req, parsed: undefined });
     return after(handler(inner) as Returns | Promise<Returns>, (result) =>
       setAll(library, req, result, options),
     );
   };
+}
+
+interface Jar {
+  readonly req: HttpRequest;
+  parsed: Cookies['cookies'] | undefined;
 }
 
 function setAll(

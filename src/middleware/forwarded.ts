@@ -5,7 +5,7 @@ import type { Middleware } from '../handlers/compose.js';
 import { splitHost } from '../handlers/request.js';
 import type { HttpRequest } from '../handlers/types.js';
 import { peer } from './peers.js';
-import { derive } from './request.js';
+import { lazily } from './request.js';
 import { checkOptions, oneOf } from './rules.js';
 
 export interface ForwardedOptions {
@@ -58,34 +58,22 @@ export function forwarded(options: ForwardedOptions): Middleware {
   if (trust === undefined) refuse('forwarded', 'trust', trust, RULES.trust.allowed);
   const trusts = trustOf(trust);
   const read = header === 'forwarded' ? forwardedReader() : readXForwarded;
-  return (handler) => (req) => handler(seenThrough(req, trusts, read));
+  // Worked out by who looks: to ask for the address of the peer has its price.
+  const seen = lazily<{ readonly req: HttpRequest; client: Client | undefined }, Seen>({
+    remoteAddr: (state) => clientOf(state).address ?? state.req.remoteAddr,
+    scheme: (state) => clientOf(state).scheme ?? state.req.scheme,
+    headers: (state) => clientOf(state).headers,
+    serverName: (state) => clientOf(state).host.name,
+    serverPort: (state) => clientOf(state).host.port,
+  });
+  const clientOf = (state: { readonly req: HttpRequest; client: Client | undefined }): Client => {
+    state.client ??= new Client(state.req, read(state.req), trusts);
+    return state.client;
+  };
+  return (handler) => (req) => handler(seen(req, { req, client: undefined }));
 }
 
-function seenThrough(req: HttpRequest, trusts: Trust, read: (req: HttpRequest) => Said): HttpRequest {
-  let client: Client | undefined;
-  const seen = (): Client => {
-    client ??= new Client(req, read(req), trusts);
-    return client;
-  };
-  // Worked out by who looks: to ask for the address of the peer has its price.
-  return derive(req, {
-    get remoteAddr() {
-      return seen().address ?? req.remoteAddr;
-    },
-    get scheme() {
-      return seen().scheme ?? req.scheme;
-    },
-    get headers() {
-      return seen().headers;
-    },
-    get serverName() {
-      return seen().host.name;
-    },
-    get serverPort() {
-      return seen().host.port;
-    },
-  });
-}
+type Seen = Pick<HttpRequest, 'remoteAddr' | 'scheme' | 'headers' | 'serverName' | 'serverPort'>;
 
 const HOST = /^(?:[\w.-]{1,255}|\[[\da-f:.]{2,64}\])(?::\d{1,5})?$/i;
 

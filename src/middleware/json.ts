@@ -6,7 +6,7 @@ import { asBytes, isBlob, isWebResponse } from '../handlers/respond.js';
 import type { Handler, HttpRequest, HttpResponse, Returns } from '../handlers/types.js';
 import { answerToBody, isUtf8, notUtf8, readText } from './body.js';
 import { merged, type ParamRecord } from './params.js';
-import { derive, mediaType } from './request.js';
+import { mediaType, withFields } from './request.js';
 import { after, Draft, plain, type Result } from './response.js';
 import { aBoolean, aFunction, checkOptions } from './rules.js';
 
@@ -55,14 +55,14 @@ export function jsonBody(options: JsonBodyOptions = {}): Middleware<JsonBody> {
         if (error instanceof SyntaxError) return malformed();
         return answerToBody(error);
       }
-      return handler(derive(req, additions(req, value, params)));
+      return handler(withFields(req, additions(req, value, params)));
     };
 
     return (req) => {
       if (JSON_TYPE.test(mediaType(req.contentType))) return isUtf8(req.contentType) ? read(req) : notUtf8();
       if (strict && req.body !== null)
         return plain(415, 'The request body must be JSON', { accept: 'application/json' });
-      return handler(derive(req, { jsonBody: undefined }));
+      return handler(withFields(req, { jsonBody: undefined }));
     };
   };
 }

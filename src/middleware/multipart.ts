@@ -7,7 +7,7 @@ import type { HttpRequest, Returns } from '../handlers/types.js';
 import { answerToBody } from './body.js';
 import { empty, merged, type ParamRecord } from './params.js';
 import { peer } from './peers.js';
-import { derive, mediaType } from './request.js';
+import { mediaType, withFields } from './request.js';
 import type { Result } from './response.js';
 import { aFunction, checkOptions } from './rules.js';
 import { sentFrom } from './sent.js';
@@ -124,7 +124,7 @@ function withForm(
   fields: ParamRecord | undefined,
 ): HttpRequest & Multipart {
   const before = req as Partial<Multipart>;
-  return derive(req, {
+  return withFields(req, {
     files,
     formParams: fields ?? before.formParams ?? empty(),
     params: merged(before.params, fields),

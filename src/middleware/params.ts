@@ -5,7 +5,7 @@ import { BadRequestError } from '../handlers/request.js';
 import type { Handler, HttpRequest } from '../handlers/types.js';
 import { answerToBody, isUtf8, notUtf8, readText } from './body.js';
 import { peer } from './peers.js';
-import { derive, mediaType } from './request.js';
+import { mediaType, withFields } from './request.js';
 import { aBoolean, checkOptions } from './rules.js';
 
 /** A parameter: a string, an array when its name came more than once; with `nested` also an object. */
@@ -90,7 +90,7 @@ function withParams(
   formParams: ParamRecord,
 ): HttpRequest & Params {
   const before = (req as Partial<Params>).params;
-  return derive(req, { queryParams, formParams, params: merged(before, queryParams, formParams) });
+  return withFields(req, { queryParams, formParams, params: merged(before, queryParams, formParams) });
 }
 
 export const empty = (): ParamRecord => Object.create(null) as ParamRecord;

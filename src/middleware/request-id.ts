@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Rule } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import type { Returns } from '../handlers/types.js';
-import { derive } from './request.js';
+import { withFields } from './request.js';
 import { after, withHeaders } from './response.js';
 import { aBoolean, aFunction, checkOptions } from './rules.js';
 
@@ -39,7 +39,7 @@ export function requestId(options: RequestIdOptions = {}): Middleware<RequestId>
   return (handler) => (req) => {
     const given = trust ? req.headers[field] : undefined;
     const id = given !== undefined && ID.test(given) ? given : generate();
-    const inner = derive(req, { requestId: id });
+    const inner = withFields(req, { requestId: id });
     return after(handler(inner) as Returns | Promise<Returns>, (result) =>
       withHeaders(result, (headers) => headers.set(header, id)),
     );

@@ -1,15 +1,76 @@
 /** What middleware does with requests. */
 import { isMainThread } from 'node:worker_threads';
 import { OffloopError } from '../errors.js';
-import type { RingRequest } from '../handlers/request.js';
+import { RingRequest } from '../handlers/request.js';
 import type { HttpRequest } from '../handlers/types.js';
+
+/**
+ * Prototypes of requests whose own properties are plain fields, so that a copy of them is as good as they are. A request that
+ * has another request for a prototype works too, but makes an object as prototype of one other object, which costs V8
+ * twenty times as much as a copy.
+ */
+const copied = new WeakSet<object>([RingRequest.prototype]);
+
+const isCopied = (req: object): boolean => copied.has(Object.getPrototypeOf(req) as object);
 
 /**
  * A request that is `req` but for `additions`: what they name is added or replaced, getters stay getters. `req` itself is
  * not changed.
  */
 export function derive<Req extends HttpRequest, A extends object>(req: Req, additions: A): Req & A {
-  return Object.create(req, Object.getOwnPropertyDescriptors(additions)) as Req & A;
+  const descriptors = Object.getOwnPropertyDescriptors(additions) as PropertyDescriptorMap;
+  const prototype = Object.getPrototypeOf(req) as object;
+  const plain = Object.keys(descriptors).every(
+    (name) => 'value' in (descriptors[name] ?? {}) && !(name in prototype),
+  );
+  return plain ? withFields(req, additions) : (Object.create(req, descriptors) as Req & A);
+}
+
+/** The same for fields that no request has by itself, and that are no getters. */
+export function withFields<Req extends HttpRequest, A extends object>(req: Req, fields: A): Req & A {
+  if (!isCopied(req)) return Object.create(req, Object.getOwnPropertyDescriptors(fields)) as Req & A;
+  // A literal, because one with as many properties stays a fast object, and one that is assigned to does not.
+  return { __proto__: Object.getPrototypeOf(req) as object, ...req, ...fields };
+}
+
+type Getters<State, A> = { readonly [Name in keyof A]: (state: State) => A[Name] };
+
+/**
+ * How a middleware makes requests with properties that are worked out by who looks, or that replace those of every request:
+ * their getters are the same for all requests, and get what belongs to each.
+ */
+export function lazily<State, A extends object>(
+  getters: Getters<State, A>,
+): <Req extends HttpRequest>(req: Req, state: State) => Omit<Req, keyof A> & A {
+  const key = Symbol('state');
+  const names = Object.keys(getters) as (keyof A & string)[];
+  const properties: PropertyDescriptorMap = {};
+  for (const name of names) {
+    const getter = getters[name];
+    properties[name] = {
+      configurable: true,
+      get(this: { [key]: State }) {
+        return getter(this[key]);
+      },
+    };
+  }
+  const prototypes = new WeakMap<object, object>();
+
+  return (req, state) => {
+    type Made = Omit<typeof req, keyof A> & A;
+    if (!isCopied(req)) return Object.create(req, { ...properties, [key]: { value: state } }) as Made;
+    const before = Object.getPrototypeOf(req) as object;
+    let prototype = prototypes.get(before);
+    if (prototype === undefined) {
+      prototype = Object.create(before, properties) as object;
+      prototypes.set(before, prototype);
+      copied.add(prototype);
+    }
+    const made = { __proto__: prototype, ...req, [key]: state };
+    // A field of that name from further out would hide the getter.
+    for (const name of names) if (Object.hasOwn(made, name)) Reflect.deleteProperty(made, name);
+    return made as unknown as Made;
+  };
 }
 
 /** Whether the request has been answered with a channel: then a handler that returns nothing means no 404. */

@@ -25,9 +25,15 @@ export function plain(status: number, text: string, headers: Record<string, Head
   return { status, headers: { 'content-type': 'text/plain; charset=utf-8', ...headers }, body: text };
 }
 
-/** Header fields in the making. Names are kept as they were written and found whatever their case. */
+/**
+ * Header fields in the making. Names are kept as they were written and found whatever their case. Lists, since a response has
+ * few of them: a Map costs more than it finds.
+ */
 export class HeaderBag {
-  private readonly fields = new Map<string, { readonly name: string; values: HeaderValue[] }>();
+  /** In lower case. */
+  private readonly keys: string[] = [];
+  private readonly names: string[] = [];
+  private readonly values: HeaderValue[] = [];
 
   constructor(headers: HttpResponse['headers'] | null) {
     if (headers === undefined || headers === null) return;
@@ -36,30 +42,35 @@ export class HeaderBag {
   }
 
   has(name: string): boolean {
-    return this.fields.has(name);
+    return this.keys.includes(name);
   }
 
   /** The value of the field `name`, given in lower case; several joined with ', '. */
   get(name: string): string | undefined {
-    return this.fields.get(name)?.values.flat().join(', ');
+    const first = this.keys.indexOf(name);
+    if (first === -1) return undefined;
+    const found = this.values.filter((_, i) => i >= first && this.keys[i] === name);
+    return found.flat().join(', ');
   }
 
+  /** In place of what there is. */
   set(name: string, value: HeaderValue): void {
-    this.fields.delete(name.toLowerCase());
+    this.delete(name.toLowerCase());
     this.append(name, value);
   }
 
   /** One more line. */
   append(name: string, value: HeaderValue): void {
     if (value === null || value === undefined) return;
-    const key = String(name).toLowerCase();
-    const field = this.fields.get(key);
-    if (field === undefined) this.fields.set(key, { name, values: [value] });
-    else field.values.push(value);
+    this.keys.push(String(name).toLowerCase());
+    this.names.push(name);
+    this.values.push(value);
   }
 
+  /** `name` in lower case. */
   delete(name: string): void {
-    this.fields.delete(name);
+    for (let i = this.keys.indexOf(name); i !== -1; i = this.keys.indexOf(name))
+      for (const list of [this.keys, this.names, this.values]) list.splice(i, 1);
   }
 
   /** Say that the response depends on these fields of the request (RFC 9110, 12.5.5). */
@@ -76,16 +87,20 @@ export class HeaderBag {
 
   /** As `headers` of a plain response. Has no prototype: a field may have any name. */
   toRecord(): Record<string, HeaderValue> {
+    const { names, values } = this;
     const record = Object.create(null) as Record<string, HeaderValue>;
-    for (const { name, values } of this.fields.values())
-      record[name] = values.length === 1 ? values[0] : (values.flat() as (string | number)[]);
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i] as string;
+      const before = record[name];
+      record[name] = before === undefined ? values[i] : ([before, values[i]].flat() as (string | number)[]);
+    }
     return record;
   }
 
   toHeaders(): Headers {
     const headers = new Headers();
-    for (const { name, values } of this.fields.values())
-      for (const value of values.flat()) headers.append(name, String(value));
+    for (const [i, value] of this.values.entries())
+      for (const one of [value].flat()) headers.append(this.names[i] as string, String(one));
     return headers;
   }
 }

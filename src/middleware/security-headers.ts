@@ -60,5 +60,5 @@ export function securityHeaders(options: SecurityHeadersOptions = {}): Middlewar
 }
 
 function addMissing(headers: HeaderBag, lines: readonly (readonly [string, string])[]): void {
-  for (const [name, value] of lines) if (!headers.has(name.toLowerCase())) headers.set(name, value);
+  for (const [name, value] of lines) if (!headers.has(name.toLowerCase())) headers.append(name, value);
 }

@@ -7,7 +7,7 @@ import { isThenable } from '../handlers/reasons.js';
 import type { HttpRequest, Returns } from '../handlers/types.js';
 import { ATTRIBUTE_RULES, appendCookie, type CookieAttributes, type CookieLibrary } from './cookies.js';
 import { peer } from './peers.js';
-import { derive, logError } from './request.js';
+import { logError, withFields } from './request.js';
 import { after, draftFor, type Result } from './response.js';
 import { checkOptions, MAX_MS } from './rules.js';
 import type { SessionStore } from './session-store.js';
@@ -109,7 +109,7 @@ export function session<Data extends object = Record<string, unknown>>(
   return (handler) => (req) =>
     after(keeper.find(req), (found) => {
       const current = new CurrentSession<Data>(found);
-      const inner = derive(req, { session: current as Session<Data> });
+      const inner = withFields(req, { session: current as Session<Data> });
       return after(handler(inner) as Returns | Promise<Returns>, (result) =>
         keeper.keep(req, result, current),
       );

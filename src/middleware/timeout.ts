@@ -2,8 +2,8 @@
 import { integer, type Rule, refuse } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import { isThenable } from '../handlers/reasons.js';
-import type { Returns } from '../handlers/types.js';
-import { derive, hasChannel } from './request.js';
+import type { HttpRequest, Returns } from '../handlers/types.js';
+import { hasChannel, lazily } from './request.js';
 import { Draft, discard, plain, type Result } from './response.js';
 import { checkOptions, MAX_MS, oneOf } from './rules.js';
 
@@ -28,34 +28,21 @@ export function timeout(options: TimeoutOptions): Middleware {
   checkOptions('timeout', options, RULES);
   const { ms, status = 504 } = options;
   if (ms === undefined) refuse('timeout', 'ms', ms, RULES.ms.allowed);
+  const withSignal = lazily<Limit, { readonly signal: AbortSignal }>({ signal: (limit) => limit.signal });
   return (handler) => (req) => {
-    let controller: AbortController | undefined;
-    let signal: AbortSignal | undefined;
-    const reason = (): DOMException => new DOMException(`the handler has taken ${ms} ms`, 'TimeoutError');
-    let late = false;
-    const inner = derive(req, {
-      get signal() {
-        if (signal === undefined) {
-          controller = new AbortController();
-          if (late) controller.abort(reason());
-          signal = AbortSignal.any([req.signal, controller.signal]);
-        }
-        return signal;
-      },
-    });
-    const answer = handler(inner) as Returns | Promise<Returns>;
+    const limit = new Limit(req, ms);
+    const answer = handler(withSignal(req, limit)) as Returns | Promise<Returns>;
     if (!isThenable<Returns>(answer)) return answer;
     return new Promise<Result>((resolve, reject) => {
       const timer = setTimeout(() => {
         if (hasChannel(req)) return;
-        late = true;
-        controller?.abort(reason());
+        limit.pass();
         resolve(plain(status, 'The request took too long'));
       }, ms);
       answer.then(
         (result) => {
           clearTimeout(timer);
-          if (late) void discard(Draft.of(result)?.body);
+          if (limit.isOver) void discard(Draft.of(result)?.body);
           resolve(result);
         },
         (error: unknown) => {
@@ -65,4 +52,34 @@ export function timeout(options: TimeoutOptions): Middleware {
       );
     });
   };
+}
+
+/** The time of one request. Its signal is made for handlers that ask. */
+class Limit {
+  isOver = false;
+  private controller: AbortController | undefined;
+  private made: AbortSignal | undefined;
+
+  constructor(
+    private readonly req: HttpRequest,
+    private readonly ms: number,
+  ) {}
+
+  get signal(): AbortSignal {
+    if (this.made === undefined) {
+      this.controller = new AbortController();
+      if (this.isOver) this.abort();
+      this.made = AbortSignal.any([this.req.signal, this.controller.signal]);
+    }
+    return this.made;
+  }
+
+  pass(): void {
+    this.isOver = true;
+    this.abort();
+  }
+
+  private abort(): void {
+    this.controller?.abort(new DOMException(`the handler has taken ${this.ms} ms`, 'TimeoutError'));
+  }
 }
