@@ -1,7 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { compose, type HttpRequest } from 'offloop/handlers';
 import { multipart } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
@@ -316,6 +318,71 @@ describe.each(WAYS)('multipart around $way', ({ dispatch }) => {
         .toMatch(/the sink (is full|of an upload has destroyed)/);
       expect((await seen(await send('/sink?hash', form()))).files).toHaveLength(2);
     });
+  });
+});
+
+describe('a multipart body that comes bit by bit', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'offloop-bits-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const file = randomBytes(20_000).toString('base64');
+  const text = `--B\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n${file}\r\n--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nü\r\n--B--\r\n`;
+
+  /** A request whose body comes in small pieces, and goes wrong after `failAt` of them. */
+  const request = (failAt = Number.POSITIVE_INFINITY): { req: HttpRequest; cancelled: () => boolean } => {
+    const bytes = Buffer.from(text);
+    let at = 0;
+    let pieces = 0;
+    let cancelled = false;
+    const body = new ReadableStream({
+      async pull(controller) {
+        await turn();
+        if (pieces++ >= failAt) controller.error(new Error('the client is gone'));
+        else if (at >= bytes.length) controller.close();
+        else controller.enqueue(bytes.subarray(at, at + 7));
+        at += 7;
+      },
+      cancel() {
+        cancelled = true;
+      },
+    });
+    const req = {
+      method: 'POST',
+      headers: {},
+      contentType: 'multipart/form-data; boundary=B',
+      contentLength: null,
+      body,
+    };
+    return { req: req as unknown as HttpRequest, cancelled: () => cancelled };
+  };
+
+  it('is read to its end', async () => {
+    const handler = compose(multipart({ folder }), ({ files, formParams }) => ({
+      body: `${files[0]?.size} ${readFileSync(String(files[0]?.path), 'utf8') === file} ${formParams['a']}`,
+    }));
+    expect(await handler(request().req)).toMatchObject({ body: `${file.length} true ü` });
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('leaves nothing behind when it breaks off', async () => {
+    const handler = compose(multipart({ folder }), () => null);
+    for (const failAt of [0, 1, 5, 1000]) {
+      await expect(handler(request(failAt).req)).rejects.toThrow('the client is gone');
+      expect(readdirSync(folder)).toEqual([]);
+    }
+  });
+
+  it('is let go of when a limit is hit or the sink fails', async () => {
+    const limited = request();
+    expect(await compose(multipart({ folder, fileSize: 100 }), () => null)(limited.req)).toMatchObject({
+      status: 413,
+    });
+    expect([limited.cancelled(), readdirSync(folder)]).toEqual([true, []]);
+    const failing = request();
+    const sink = (): never => {
+      throw new Error('the sink is full');
+    };
+    await expect(compose(multipart({ sink }), () => null)(failing.req)).rejects.toThrow('the sink is full');
+    expect(failing.cancelled()).toBe(true);
   });
 });
 

@@ -345,3 +345,54 @@ describe('a derived request', () => {
     expect(await (await fetch(second.url)).text()).toBe('1');
   });
 });
+
+describe('a body that comes bit by bit', () => {
+  /** A request whose length is not known, and whose body comes in pieces of one byte. */
+  const request = (
+    type: string,
+    text: string,
+  ): { req: HttpRequest; left: () => number; cancelled: () => boolean } => {
+    const bytes = Buffer.from(text);
+    let at = 0;
+    let cancelled = false;
+    const body = new ReadableStream({
+      pull(controller) {
+        if (at === bytes.length) controller.close();
+        else controller.enqueue(bytes.subarray(at, ++at));
+      },
+      cancel() {
+        cancelled = true;
+      },
+    });
+    const req = {
+      method: 'POST',
+      path: '/',
+      query: null,
+      headers: {},
+      contentType: type,
+      contentLength: null,
+      body,
+    };
+    return { req: req as unknown as HttpRequest, left: () => bytes.length - at, cancelled: () => cancelled };
+  };
+  const FORM = 'application/x-www-form-urlencoded';
+
+  it('is read as a whole', async () => {
+    const form = compose(params(), (req) => ({ body: String(req.formParams['grüße']) }));
+    expect(await form(request(FORM, 'gr%C3%BC%C3%9Fe=ü€𝄞').req)).toEqual({ body: 'ü€𝄞' });
+    const body = compose(jsonBody(), (req) => ({ body: JSON.stringify(req.jsonBody) }));
+    expect(await body(request('application/json', '{"a":"ü€𝄞"}').req)).toEqual({ body: '{"a":"ü€𝄞"}' });
+    expect(await body(request('application/json', '').req)).toEqual({ body: undefined });
+  });
+
+  it('is let go of when it grows too large', async () => {
+    for (const [type, limited] of [
+      [FORM, compose(params({ formLimit: 100 }), () => null)],
+      ['application/json', compose(jsonBody({ limit: 100 }), () => null)],
+    ] as const) {
+      const { req, left, cancelled } = request(type, 'x'.repeat(10_000));
+      expect(await limited(req)).toMatchObject({ status: 413 });
+      expect([cancelled(), left() > 9000]).toEqual([true, true]);
+    }
+  });
+});

@@ -62,7 +62,7 @@ export function answerTo(error: unknown, req: RingRequest): Answer | null {
 }
 
 /** Never throws: what a handler throws may be a proxy that refuses to be looked at. */
-export function isBadRequest(error: unknown): boolean {
+function isBadRequest(error: unknown): boolean {
   try {
     return error instanceof BadRequestError;
   } catch {

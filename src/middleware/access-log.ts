@@ -2,11 +2,10 @@
 import type { Writable } from 'node:stream';
 import { integer, type Rule } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
-import { isBadRequest } from '../handlers/invoke.js';
 import { isThenable } from '../handlers/reasons.js';
 import type { HttpRequest, Returns } from '../handlers/types.js';
 import { sinkTo } from './log-sink.js';
-import { hasChannel, logError } from './request.js';
+import { hasChannel, logError, statusFor } from './request.js';
 import { bodySize, Draft, type Result } from './response.js';
 import { aFunction, checkOptions } from './rules.js';
 
@@ -95,7 +94,7 @@ export function accessLog(options: AccessLogOptions = {}): Middleware {
     const began = new Date();
     const start = performance.now();
     const failed = (error: unknown): never => {
-      write(req, began, start, { status: isBadRequest(error) ? 400 : 500, bytes: null });
+      write(req, began, start, { status: statusFor(error, req) ?? 500, bytes: null });
       throw error;
     };
     const answered = (result: Result): Result => {

@@ -3,11 +3,10 @@ import { inspect, stripVTControlCharacters } from 'node:util';
 import type { Rule } from '../check.js';
 import { fromErrorRecord, toErrorRecord } from '../errors.js';
 import type { Middleware } from '../handlers/compose.js';
-import { isBadRequest } from '../handlers/invoke.js';
 import { isThenable } from '../handlers/reasons.js';
 import type { HttpRequest, HttpResponse, Returns } from '../handlers/types.js';
 import { peer } from './peers.js';
-import { hasChannel, logError } from './request.js';
+import { hasChannel, logError, statusFor } from './request.js';
 import type { Result } from './response.js';
 import { aBoolean, checkOptions } from './rules.js';
 
@@ -41,8 +40,8 @@ export function errorPage(options: ErrorPageOptions = {}): Middleware {
   const { Youch } = peer<YouchModule>('youch', 'errorPage');
 
   const show = (req: HttpRequest, error: unknown): Promise<HttpResponse> => {
-    // These have an answer of their own: the client's fault is a 400, a channel answers by itself.
-    if (isBadRequest(error) || hasChannel(req)) throw error;
+    // These have an answer already: what is the client's fault, and what a channel has answered.
+    if (statusFor(error, req) !== null || hasChannel(req)) throw error;
     logError(req, `${req.method} ${req.path}`, error);
     return pageOf(req, error, new Youch());
   };

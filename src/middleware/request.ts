@@ -1,6 +1,7 @@
 /** What middleware does with requests. */
 import { isMainThread } from 'node:worker_threads';
 import { OffloopError } from '../errors.js';
+import { answerTo } from '../handlers/invoke.js';
 import { RingRequest } from '../handlers/request.js';
 import type { HttpRequest } from '../handlers/types.js';
 
@@ -81,6 +82,11 @@ export function hasChannel(req: HttpRequest): boolean {
 /** Whether the client asked with HEAD, also where a middleware shows the handler a GET. */
 export function isHead(req: HttpRequest): boolean {
   return (req as Partial<RingRequest>).isHead ?? req.method === 'HEAD';
+}
+
+/** The status that what a handler has thrown is answered with, if that is the client's fault; null for a 500. */
+export function statusFor(error: unknown, req: HttpRequest): number | null {
+  return answerTo(error, req as HttpRequest & RingRequest)?.status ?? null;
 }
 
 /** Tell the server's `errorLogger`. */
