@@ -45,6 +45,7 @@ export class BodyWriter {
   /** The client does not read: what comes now is kept. */
   private full = false;
   private ending = false;
+  private completing = false;
   /** Bytes of a known length that are still to be given to the engine. */
   private left: number;
   /** What waits for the rest of the last {@link TAIL} bytes. */
@@ -61,7 +62,8 @@ export class BodyWriter {
     // The engine calls when the socket takes data again; it leaves it to us to go on, even with what it holds itself.
     res.onWritable(() => {
       try {
-        this.writable();
+        this.movedAt = performance.now();
+        this.goOn();
       } catch (error) {
         exchange.broken(error);
       }
@@ -151,7 +153,7 @@ export class BodyWriter {
     let done = false;
     let taken = 0;
     const length = this.length as number;
-    if (bytes.byteLength === this.left) this.exchange.completing();
+    if (bytes.byteLength === this.left) this.complete();
     this.res.cork(() => {
       if (!this.begun) {
         this.begin();
@@ -190,9 +192,10 @@ export class BodyWriter {
     return all.subarray(0, now);
   }
 
-  private writable(): void {
-    if (this.exchange.over) return;
-    this.movedAt = performance.now();
+  /** The socket takes data again, or is to be asked whether it does. */
+  goOn(): void {
+    // What is about to be written asks by itself.
+    if (this.exchange.over || this.completing) return;
     this.full = false;
     // What the engine holds itself leaves at the end of a cork.
     if (this.backlog.length === 0) this.res.cork(() => undefined);
@@ -207,9 +210,15 @@ export class BodyWriter {
     else this.exchange.drained();
   }
 
+  private complete(): void {
+    this.completing = true;
+    this.exchange.completing();
+    this.completing = false;
+  }
+
   private endChunked(): void {
     if (this.exchange.over) return;
-    this.exchange.completing();
+    this.complete();
     this.res.cork(() => {
       this.begin();
       this.res.end();

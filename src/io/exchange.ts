@@ -323,8 +323,8 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
 
   cutStream(): void {
     if (this.over) return;
-    this.completing();
     this.finish();
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
     this.res.close();
   }
 
@@ -522,13 +522,19 @@ export class Exchange implements Invocation, Gated, BodySink, StreamExchange, Bo
   resumeReading(): void {
     if (!this.paused || this.over) return;
     this.paused = false;
+    this.readOn();
+  }
+
+  /** Reading on makes the engine forget that it waits for the socket to take more. */
+  private readOn(): void {
     this.res.resume();
+    this.writer?.goOn();
   }
 
   stayOpen(): boolean {
     if (this.over || (this.answeredYet && this.stream === undefined)) return false;
     // Every call gives it 10 s more. A client that does not read what there is has the engine's 10 s, and no more.
-    if (this.stream?.isFlowing !== false) this.res.resume();
+    if (this.stream?.isFlowing !== false) this.readOn();
     return true;
   }
 }
