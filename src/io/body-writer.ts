@@ -58,6 +58,7 @@ export class BodyWriter {
   /** The client does not read: what comes now is kept. */
   full = false;
   private ending = false;
+  private completing = false;
   /** Bytes of a known length that are still to be given to the engine. */
   private left: number;
   /** What waits for the rest of the last {@link TAIL} bytes. */
@@ -77,7 +78,8 @@ export class BodyWriter {
     res.onWritable(() => {
       exchange.moved();
       try {
-        this.writable();
+        this.movedAt = performance.now();
+        this.goOn();
       } catch (error) {
         exchange.broken(error);
       }
@@ -175,7 +177,7 @@ export class BodyWriter {
     let done = false;
     let taken = 0;
     const length = this.length as number;
-    if (bytes.byteLength === this.left) this.exchange.completing();
+    if (bytes.byteLength === this.left) this.complete();
     this.res.cork(() => {
       if (!this.begun) {
         this.begin();
@@ -224,12 +226,13 @@ export class BodyWriter {
 
   /** See whether what waits can leave, though nobody has said so. */
   tryOn(): void {
-    if (this.full) this.writable();
+    if (this.full) this.goOn();
   }
 
-  private writable(): void {
-    if (this.exchange.over) return;
-    this.movedAt = performance.now();
+  /** The socket takes data again, or is to be asked whether it does. */
+  goOn(): void {
+    // What is about to be written asks by itself.
+    if (this.exchange.over || this.completing) return;
     this.full = false;
     // What the engine holds itself leaves at the end of a cork.
     if (this.backlog.length === 0) this.res.cork(() => undefined);
@@ -245,9 +248,15 @@ export class BodyWriter {
     else this.exchange.drained();
   }
 
+  private complete(): void {
+    this.completing = true;
+    this.exchange.completing();
+    this.completing = false;
+  }
+
   private readonly endChunked = (): void => {
     if (this.exchange.over || !this.exchange.mayComplete(this.endChunked)) return;
-    this.exchange.completing();
+    this.complete();
     this.res.cork(() => {
       this.begin();
       this.res.end(undefined, this.exchange.cutting);

@@ -409,8 +409,8 @@ export class Exchange
 
   cutStream(): void {
     if (this.over) return;
-    this.completing();
     this.finish();
+    if (this.paused || this.gateList !== undefined) this.host.forget(this);
     this.res.close();
   }
 
@@ -642,10 +642,12 @@ export class Exchange
     this.readOn();
   }
 
+  /** Reading on makes the engine forget that it waits for the socket to take more. */
   private readOn(): void {
     // Behind a pause, for the reason given at Brake.
     this.res.pause();
     this.res.resume();
+    this.writer?.goOn();
   }
 
   stayOpen(): boolean {
