@@ -177,7 +177,7 @@ export class BodyWriter {
     let done = false;
     let taken = 0;
     const length = this.length as number;
-    if (bytes.byteLength === this.left) this.complete();
+    if (bytes.byteLength === this.left) this.announce();
     this.res.cork(() => {
       if (!this.begun) {
         this.begin();
@@ -248,7 +248,8 @@ export class BodyWriter {
     else this.exchange.drained();
   }
 
-  private complete(): void {
+  /** Say that what is written next may be the last. */
+  private announce(): void {
     this.completing = true;
     this.exchange.completing();
     this.completing = false;
@@ -256,7 +257,7 @@ export class BodyWriter {
 
   private readonly endChunked = (): void => {
     if (this.exchange.over || !this.exchange.mayComplete(this.endChunked)) return;
-    this.complete();
+    this.announce();
     this.res.cork(() => {
       this.begin();
       this.res.end(undefined, this.exchange.cutting);
