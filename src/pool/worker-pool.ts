@@ -20,7 +20,7 @@ import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
 import type { MountQueue } from './mount-queue.js';
-import { catchUp, startThread, stepAside, type Tid } from './priority.js';
+import { startThread, stepAside, type Tid } from './priority.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
@@ -465,10 +465,7 @@ export class WorkerPool implements AsyncDisposable {
   private async runLife(life: Life, start: WorkerStart, port: MessagePort): Promise<void> {
     const { signal } = life.kill;
     const before = new Set(this.piscina.threads);
-    const { result, tid } = startThread(
-      () => this.piscina.run(start, { transferList: [port], signal }),
-      life.standby,
-    );
+    const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
     // Not necessarily the one that will take the task: one that was made for a life since withdrawn may be quicker.
     const made = this.piscina.threads.find((thread) => !before.has(thread));
     if (made !== undefined) {
@@ -540,7 +537,6 @@ export class WorkerPool implements AsyncDisposable {
     worker.threadId = threadId;
     life.thread = this.piscina.threads.find((thread) => thread.threadId === threadId);
     if (life.thread !== undefined) life.tid = this.tids.get(life.thread);
-    catchUp(life.tid);
     if (worker.state !== 'starting' || life.leaving) return;
     life.wasReady = true;
     worker.state = 'standby';
@@ -569,12 +565,7 @@ export class WorkerPool implements AsyncDisposable {
   private promote(life: Life): void {
     life.standby = false;
     // From here on nobody but the log hears of it if it cannot start.
-    if (life.worker.state === 'starting') {
-      life.awaited = false;
-      // Which of the threads on their way up it will have is not known.
-      const known = new Set([...this.lives.values()].map(({ thread }) => thread));
-      for (const thread of this.piscina.threads) if (!known.has(thread)) catchUp(this.tids.get(thread));
-    }
+    if (life.worker.state === 'starting') life.awaited = false;
     if (life.worker.state === 'standby') this.enter(life);
   }
 
