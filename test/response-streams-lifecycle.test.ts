@@ -21,9 +21,14 @@ async function begin(
   const free = gate();
   const query = { bytes: BYTES, before: 100_000, gate: free.path };
   const before = bodies(test);
-  const got = Array.from({ length: count }, () => fetchBody(test.url, `/body/${kind}`, query, ms));
-  for (const one of got) one.catch(() => undefined);
-  await until(() => bodies(test) === before + count, 'all are under way');
+  const got: Promise<Got>[] = [];
+  // One after the other, so that they are spread over the workers.
+  for (let i = 1; i <= count; i++) {
+    const one = fetchBody(test.url, `/body/${kind}`, query, ms);
+    one.catch(() => undefined);
+    got.push(one);
+    await until(() => bodies(test) === before + i, 'it is under way');
+  }
   return [got, free];
 }
 
@@ -54,13 +59,7 @@ describe('a body that is under way', () => {
 
   it('goes to the worker that has the fewest', async () => {
     const test = await start({ nMin: 2, nMax: 2 });
-    const free = gate();
-    const query = { bytes: BYTES, before: 100_000, gate: free.path };
-    const got: Promise<Got>[] = [];
-    for (let i = 1; i <= 6; i++) {
-      got.push(fetchBody(test.url, '/body/async-generator', query));
-      await until(() => bodies(test) === i, 'it is under way');
-    }
+    const [got, free] = await begin(test, 6);
     expect(poolOf(test.server).workers.map((worker) => worker.bodies)).toEqual([3, 3]);
     free.open();
     for (const one of await Promise.all(got)) expect(one).toMatchObject(WHOLE);
