@@ -222,6 +222,12 @@ describe('everything at once: crashes, stray exceptions, reloads, recycling, gro
         if (random() < 0.7) kill(server);
         if (random() < 0.5) await reload;
       }
+      // Six reloads and their kills may leave no worker old enough to be recycled, and let no reload through.
+      await until(() => server.stats().pool.recycled > 0);
+      await until(async () => {
+        await server.reload().catch(() => undefined);
+        return server.stats().pool.reloads > 0;
+      });
       over = true;
       await Promise.all(clients);
       await tell(server, 2);
