@@ -335,6 +335,18 @@ describe('a body that comes while its answer goes out', () => {
     expect(socket.reading).toBe(true);
   });
 
+  it('is stopped anew when the engine reads on by itself', async () => {
+    const { socket, owner, body, sink } = flow();
+    body.pull(sink, 1, true);
+    owner.answerWaits = true;
+    const chunk = content(512 * KB);
+    for (let i = 0; i < 6; i++) {
+      await socket.give(chunk);
+      expect(socket.reading).toBe(false);
+      socket.reading = true;
+    }
+  });
+
   it('does not grow without end', async () => {
     const { socket, owner, body } = flow();
     owner.answerWaits = true;

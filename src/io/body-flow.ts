@@ -90,6 +90,7 @@ export class BodyFlow implements IncomingBody, Braked {
     this.ended = isLast;
     this.size += chunk.byteLength;
     this.stopWaiting();
+    this.brake.released();
     if (this.phase === 'dropping') this.throwAway(chunk.byteLength);
     else if (this.size > this.limits.most) this.excess();
     else if (this.phase === 'collecting') this.collect(chunk, isLast);

@@ -27,7 +27,7 @@ export interface Braked {
  *   others. `resume` takes what it finds there, nothing at all if nobody has been paused. So it comes right behind a `pause`, and nothing
  *   is paused in the engine's callback, which may end by sending what waited.
  * - A paused socket does not send what waits, either. So while an answer waits, pauses are short.
- * - Sending that does not get through makes a paused socket read again.
+ * - Sending that does not get through makes a paused socket read again. When that are bytes the engine held itself, it does not say so.
  * - `resume` gives the client ten seconds, until it has sent all or is paused again.
  */
 export class Brake {
@@ -93,9 +93,14 @@ export class Brake {
 
   /** Some of an answer was not sent. */
   unsent(): void {
+    this.released();
+    this.check();
+  }
+
+  /** Something comes, so it is read from: the engine may have begun that by itself, and unnoticed. */
+  released(): void {
     this.on = false;
     clearTimeout(this.timer);
-    this.check();
   }
 
   /** The last byte has come. Returns whether reading had to be started again: the engine's ten seconds run then. */
