@@ -21,8 +21,8 @@ interface Known {
   readonly buffered: number;
 }
 
-async function open(port: number, asked: object = {}): Promise<Client> {
-  const ws = new WebSocket(`ws://127.0.0.1:${port}${target(asked)}`, { perMessageDeflate: false });
+async function open(port: number, asked: object = {}, path = '/'): Promise<Client> {
+  const ws = new WebSocket(`ws://127.0.0.1:${port}${target(asked, path)}`, { perMessageDeflate: false });
   const client = new Client(ws);
   onTestFinished(() => ws.terminate());
   await within(new Promise((resolve) => ws.on('open', resolve)), 'the WebSocket to open');
@@ -400,6 +400,28 @@ describe('a defined channel', () => {
     await gone(test);
     // The places are free again.
     expect((await ask(`${test.url}/where`)).status).toBe(200);
+  });
+
+  it('does not wait behind all that another definition has to do', async () => {
+    const test = await serve(TALK, { nMin: 1, nMax: 1 });
+    const file = log();
+    const state = { log: file.path };
+    const busy = await Promise.all(Array.from({ length: 8 }, () => open(test.port, { state })));
+    const brisk = await open(test.port, { state }, '/brisk');
+    // From here on it is known how long the callbacks of each take.
+    busy[0]?.tell(['block', 30], ['note', 'busy']);
+    brisk.tell(['note', 'brisk']);
+    await until(() => file.lines().length === 2, 'both have been called');
+    const gate = join(scratch(), 'gate');
+    busy[0]?.tell(['until', gate], ['note', 'busy']);
+    await until(() => poolOf(test.server).running === 1, 'the worker is taken');
+    for (const client of busy.slice(1)) client.tell(['block', 30], ['note', 'busy']);
+    await until(() => poolOf(test.server).queued === 7, 'the others wait');
+    brisk.tell(['note', 'brisk']);
+    await until(() => poolOf(test.server).queued === 8, 'all wait');
+    writeFileSync(gate, '');
+    await until(() => file.lines().length === 11, 'all have been called');
+    expect(file.lines().slice(2, 5)).toContain('brisk');
   });
 
   it('waits while no worker can start', async () => {

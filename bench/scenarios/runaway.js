@@ -1,3 +1,4 @@
+import { fork } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
 import { calibrate, cpuWork } from '../lib/cpu-work.js';
@@ -13,18 +14,23 @@ const WORK_MS = 1;
 const PER_SECOND = 500;
 const SPINS_PER_SECOND = 1;
 const HANDLER_TIMEOUT = 500;
+const KILL_AFTER = 250;
 const LOOK_EVERY = 5;
 
 const entries = [2, 4].flatMap((workers) => [
   entry(`offloop-${workers}-workers`, workers, false),
   entry(`offloop-${workers}-runaway`, workers, true),
+  // One worker fewer: the one that would be stuck.
+  entry(`offloop-${workers}-neighbour`, workers - 1, false, true),
 ]);
 
-function entry(name, workers, spins) {
-  const pool = { nMin: workers, nMax: workers, handlerTimeout: HANDLER_TIMEOUT, killAfter: 250 };
+function entry(name, workers, spins, neighbour = false) {
+  const pool = { nMin: workers, nMax: workers, handlerTimeout: HANDLER_TIMEOUT, killAfter: KILL_AFTER };
   const options = { handler: 'runaway', ...pool, watchMs: LOOK_EVERY };
-  return { name, file: 'offloop-watched', options, spins };
+  return { name, file: 'offloop-watched', options, spins, neighbour };
 }
+
+const NEIGHBOUR = new URL('../lib/neighbour.js', import.meta.url);
 
 /** @type {import('../run.js').Scenario} */
 export default {
@@ -44,7 +50,14 @@ export default {
         work = await cpuWork(WORK_MS);
       },
       env: () => work.env,
-      measure: (server, { spins }) => measure(server, { body: work.body, duration, warmup, spins }),
+      measure: async (server, { spins, neighbour }) => {
+        const beside = neighbour && fork(NEIGHBOUR, [String(HANDLER_TIMEOUT + KILL_AFTER)]);
+        try {
+          return await measure(server, { body: work.body, duration, warmup, spins });
+        } finally {
+          if (beside) beside.kill('SIGKILL');
+        }
+      },
       describe,
     });
     const servers = measured.map((server) => ({ ...server, ...summary(server) }));
@@ -87,6 +100,7 @@ export default {
     ),
     ...failures(servers),
     figuresTable(figures),
+    `"neighbour": no endless loop in the server; another process takes as much from the machine.`,
     `"back": from the kill until as many workers are ready as before, looked at every ${LOOK_EVERY} ms.`,
   ],
 };
@@ -148,6 +162,7 @@ function summary(server) {
 function figures(workers, servers, judge) {
   const calm = servers.find(({ name }) => name === `offloop-${workers}-workers`);
   const runaway = servers.find(({ name }) => name === `offloop-${workers}-runaway`);
+  const neighbour = servers.find(({ name }) => name === `offloop-${workers}-neighbour`);
   const done = runaway ? finished(runaway) : [];
   const figure = (what, limits, values, mayJudge = judge && runaway?.ok === true) =>
     judged({ figure: `${workers} workers: ${what}`, ...limits }, values, mayJudge);
@@ -168,6 +183,12 @@ function figures(workers, servers, judge) {
       { unit: 'x', atMost: 1.5 },
       perRound(runaway, calm, ({ kinds }) => kinds.others.latencyMs.p99),
       judge && runaway?.ok === true && calm?.ok === true,
+    ),
+    figure(
+      'p99 of the others, with endless loops / beside a process that takes as much',
+      { unit: 'x', atMost: 1.5 },
+      perRound(runaway, neighbour, ({ kinds }) => kinds.others.latencyMs.p99),
+      judge && runaway?.ok === true && neighbour?.ok === true,
     ),
     figure(
       'endless loops not killed and replaced',

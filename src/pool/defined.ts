@@ -42,7 +42,7 @@ export class DefinedOwner implements ChannelOwner {
     private state: string,
     opening: Worker,
   ) {
-    this.events = dispatcher.definedEventsOf(mount);
+    this.events = dispatcher.definedEventsOf(mount, name);
     this.opening = opening;
     // Not idle, but bound to nothing: the worker may go when the callback is through.
     opening.channels++;

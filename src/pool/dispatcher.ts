@@ -171,15 +171,17 @@ export class PoolDispatcher {
     return line;
   }
 
-  /** Where events of the defined channels of `mount` wait: any worker can run them. */
-  definedEventsOf(mount: MountQueue): MountQueue {
-    mount.definedEvents ??= new MountQueue(
-      this,
-      EVENT_TARGET,
-      { ...mount.limits, queueTimeout: 0 },
-      () => undefined,
-    );
-    return mount.definedEvents;
+  /**
+   * Where events of the channels of one definition of `mount` wait: any worker can run them. Each definition has its own, since
+   * its callbacks may take far longer than those of others.
+   */
+  definedEventsOf(mount: MountQueue, definition: string): MountQueue {
+    let line = mount.definedEvents.get(definition);
+    if (line === undefined) {
+      line = new MountQueue(this, EVENT_TARGET, { ...mount.limits, queueTimeout: 0 }, () => undefined);
+      mount.definedEvents.set(definition, line);
+    }
+    return line;
   }
 
   /** Accept an event of a channel. They count like requests; only the end of a channel is accepted in any case (`force`). */

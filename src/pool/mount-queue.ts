@@ -41,8 +41,8 @@ export class MountQueue implements Dispatcher {
   refused = 0;
   timedOutInQueue = 0;
   timedOut = 0;
-  /** Where the events of its defined channels wait. */
-  definedEvents: MountQueue | undefined;
+  /** Where the events of its defined channels wait, by the name of their definition. */
+  readonly definedEvents = new Map<string, MountQueue>();
   /** Defined channels that will want its module. */
   private held = 0;
   private closed = false;
