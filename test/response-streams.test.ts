@@ -4,7 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServerOptions } from 'offloop';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { askAndStall, bodyOf, fetchBody, hash, STREAMS, standsStill, target } from './support/body-client.js';
+import {
+  askAndStall,
+  bodyOf,
+  fetchBody,
+  hash,
+  nothingIsOpen,
+  STREAMS,
+  standsStill,
+  target,
+} from './support/body-client.js';
 import { RawClient, WAYS } from './support/http-raw.js';
 import { gate, log } from './support/pool-client.js';
 import { serve, type TestServer, until } from './support/server.js';
@@ -23,17 +32,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const KINDS = ['generator', 'async-generator', 'web-stream', 'readable', 'iterable', 'array'];
 const SOURCES = ['generator', 'async-generator', 'web-stream', 'readable', 'iterable'];
-
-/** Nothing is open any more, in the server or in its workers. */
-async function quiet({ server, errors }: TestServer, logged = 0): Promise<void> {
-  const isQuiet = (): boolean => {
-    const { open, pool } = server.stats();
-    return open === 0 && (pool?.workers ?? []).every(({ bodies, pending }) => bodies + pending === 0);
-  };
-  // Where many connections have been closed lately it takes a while to find one more.
-  await until(isQuiet, 'nothing is open', 15_000);
-  expect(errors.slice(logged)).toEqual([]);
-}
 
 describe.each(WAYS)('the body of $way', ({ dispatch }) => {
   const start = (options: ServerOptions = {}): Promise<TestServer> =>
@@ -55,7 +53,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect(got.headers['transfer-encoding']).toBe('chunked');
       expect(got.headers['content-length']).toBeUndefined();
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(KINDS)('is answered as a whole when it is small and there: %s', async (kind) => {
@@ -66,7 +64,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect(got.headers['content-length']).toBe(String(bytes));
       expect(got.headers['transfer-encoding']).toBeUndefined();
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(['blob', 'file', 'bytes'])('has its length in the head when that is known: %s', async (kind) => {
@@ -77,7 +75,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect(got.headers['content-length']).toBe(String(bytes));
       expect(got.headers['transfer-encoding']).toBeUndefined();
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(SOURCES)('has the length its handler gives, if that is the true one: %s', async (kind) => {
@@ -94,7 +92,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect([got.headers['content-length'], got.headers['x-other']]).toEqual([String(bytes), 'a']);
       expect(got.headers['transfer-encoding']).toBeUndefined();
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('is read from a web Response too', async () => {
@@ -103,7 +101,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       const got = await fetchBody(test.url, `/body/${kind}`, { web: 1, bytes: 3_000_000, status: 203 });
       expect(got).toMatchObject({ status: 203, whole: true, hash: hash(bodyOf(3_000_000)) });
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(['generator', 'async-generator'])(
@@ -115,7 +113,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         const got = await fetchBody(test.url, `/body/${kind}`, { bytes, size, reuse: 1 });
         expect([size, got.hash]).toEqual([size, hash(bodyOf(bytes))]);
       }
-      await quiet(test);
+      await nothingIsOpen(test);
     },
   );
 
@@ -127,7 +125,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     const text = await fetchBody(test.url, '/body/text-chunk', { bytes });
     const expected = Buffer.from('aé€𝄞'.repeat(bytes / 10));
     expect(text).toMatchObject({ whole: true, length: bytes, hash: hash(expected) });
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('has U+FFFD for half characters, large or small', async () => {
@@ -137,7 +135,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       const expected = Buffer.from('a\ufffd\ufffdb'.repeat(times));
       expect(got).toMatchObject({ whole: true, length: expected.length, hash: hash(expected) });
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(SOURCES)('is let go unread when none is sent: %s', async (kind) => {
@@ -157,7 +155,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect([response.status, response.body.length]).toEqual([status, 0]);
     }
     expect((await client.ask('GET', target(`/body/${kind}`, { bytes: 1 }))).body.length).toBe(1);
-    await quiet(test);
+    await nothingIsOpen(test);
     // Of those that can be told: a generator that has not begun has nothing to clean up.
     const closed = kind === 'web-stream' || kind === 'readable' ? 5 : 0;
     await until(() => file.lines().length === closed, 'it is told');
@@ -176,7 +174,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       }
     }
     expect(client.rest).toBe('');
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('is followed by the answer to a request that was sent while it was under way', async () => {
@@ -190,7 +188,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     free.open();
     expect((await client.response()).body.length).toBe(60_000);
     expect((await client.response()).status).toBe(200);
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(['file', 'async-generator'])('closes the connection if it has to: %s', async (kind) => {
@@ -208,7 +206,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         expect(await client.closed()).toBe('fin');
       }
     }
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('closes the connection behind a file that is read slowly', async () => {
@@ -220,7 +218,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     client.socket.resume();
     expect(hash((await client.response(false, 15_000)).body)).toBe(hash(bodyOf(bytes)));
     expect(await client.closed()).toBe('fin');
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('drops Transfer-Encoding, and a Content-Length that is no number', async () => {
@@ -244,7 +242,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     expect(await standsStill(test.url, kind)).toBeLessThan(20_000_000);
     expect(file.lines()).toEqual(['begun']);
     client.reset();
-    await quiet(test);
+    await nothingIsOpen(test);
     await until(() => file.lines().length === 3, 'its source is told');
     expect(file.lines().filter((line) => line.startsWith('closed'))).toHaveLength(1);
     expect(file.lines()).toContain('signal OFFLOOP_ABORTED');
@@ -266,7 +264,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     };
     const hashes = await Promise.all([...KINDS, 'file', 'blob'].flatMap((kind) => [slow(kind), slow(kind)]));
     expect(new Set(hashes)).toEqual(new Set([hash(bodyOf(bytes))]));
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it('is one of a hundred at the same time', async () => {
@@ -280,7 +278,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     expect(new Set(got.map(({ hash, whole }) => `${hash} ${whole}`))).toEqual(
       new Set([`${hash(bodyOf(bytes))} true`]),
     );
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(['generator', 'async-generator'])(
@@ -300,7 +298,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         before = now;
       }
       expect((await body).whole).toBe(true);
-      await quiet(test);
+      await nothingIsOpen(test);
     },
   );
 
@@ -323,7 +321,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         expect(error).toMatchObject({ name: 'RangeError', message: 'the source is dry' });
         expect((error as Error).stack).toContain('streams.mjs');
       }
-      await quiet(test, 2);
+      await nothingIsOpen(test, 2);
       const told = (): string[] => file.lines().filter((line) => line.startsWith('told'));
       await until(() => told().length === 2, 'it is told');
       expect(new Set(told())).toEqual(new Set([`told the source is dry /body/${kind} 200`]));
@@ -345,7 +343,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       `told the source is dry /body/${kind} 203`,
       `told the source is dry /body/${kind} 203`,
     ]);
-    await quiet(test, 2);
+    await nothingIsOpen(test, 2);
   });
 
   it('tells the handler through a web Response as well, and of a file', async () => {
@@ -359,7 +357,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       status: 500,
     });
     await until(() => test.errors.length === 2, 'both are logged');
-    await quiet(test, 2);
+    await nothingIsOpen(test, 2);
     expect(file.lines().filter((line) => line.startsWith('told'))).toEqual([
       'told the source is dry /body/web-stream 200',
       expect.stringMatching(/null bytes.* \/body\/file 200$/),
@@ -377,7 +375,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         expect.stringContaining('GET /body/generator: onWriteError failed'),
       ]),
     );
-    await quiet(test, 2);
+    await nothingIsOpen(test, 2);
   });
 
   it.each(SOURCES)('is never longer than its Content-Length, and not taken for whole: %s', async (kind) => {
@@ -408,7 +406,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         message: expect.stringMatching(/^the body has at least \d+ bytes, and Content-Length is \d+$/),
       });
     }
-    await quiet(test, 4);
+    await nothingIsOpen(test, 4);
     await until(() => file.lines().filter((line) => line.startsWith('closed')).length === 4, 'they are told');
   });
 
@@ -425,7 +423,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
         message: 'the body has 400000 bytes, and Content-Length is 400001',
       },
     });
-    await quiet(test, 1);
+    await nothingIsOpen(test, 1);
   });
 
   it.each([10, 12])('is a 500 when it is small and has not the %i bytes its handler says', async (bytes) => {
@@ -435,7 +433,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       expect(await fetchBody(test.url, `/body/${kind}`, query)).toMatchObject({ status: 500, whole: true });
     }
     expect(test.errors).toHaveLength(SOURCES.length);
-    await quiet(test, SOURCES.length);
+    await nothingIsOpen(test, SOURCES.length);
   });
 
   it('is cut when the file it comes from becomes shorter', async () => {
@@ -449,7 +447,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     expect(client.received).toBeLessThan(50_000_000);
     await until(() => test.errors.length === 1, 'it is logged');
     expect(test.errors[0]?.error).toMatchObject({ code: 'OFFLOOP_FILE_CHANGED' });
-    await quiet(test, 1);
+    await nothingIsOpen(test, 1);
   });
 
   it('is as long as the file was when it was opened, if that grows', async () => {
@@ -460,7 +458,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     appendFileSync(path, bodyOf(1_000_000));
     client.socket.resume();
     expect(hash((await client.response(false, 15_000)).body)).toBe(hash(bodyOf(10_000_000)));
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each([...SOURCES, 'file', 'read-stream'])('is let go when its client leaves: %s', async (kind) => {
@@ -484,7 +482,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       await until(() => test.server.stats().open === 0, 'the server has noticed', 15_000);
     }
     free.open();
-    await quiet(test);
+    await nothingIsOpen(test);
     await until(
       () => file.lines().filter((line) => line === 'signal OFFLOOP_ABORTED').length === 2,
       'the signals fire',
@@ -511,7 +509,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       client.reset();
       await until(() => test.server.stats().open === 0, 'the server has noticed', 15_000);
       free.open();
-      await quiet(test);
+      await nothingIsOpen(test);
       expect(file.lines()).not.toContain('begun');
     },
   );
@@ -527,7 +525,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     await until(() => performance.now() - before > 700, 'it is late');
     free.open();
     expect(await body).toMatchObject({ status: 200, whole: true });
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each(['async-generator', 'web-stream', 'readable'])(
@@ -541,79 +539,13 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       const response = await client.ask('GET', target(`/body/${kind}`, query));
       expect([response.status, response.body.toString()]).toEqual([504, 'The request took too long']);
       free.open();
-      await quiet(test);
+      await nothingIsOpen(test);
       expect(file.lines()).toContain('signal OFFLOOP_HANDLER_TIMEOUT');
       expect(file.lines()).not.toContain('ended');
       // The connection is good for more.
       expect((await client.ask('GET', '/made')).status).toBe(200);
     },
   );
-
-  it('goes on after the source has said nothing for longer than the engine waits', {
-    timeout: 40_000,
-  }, async () => {
-    const test = await start();
-    const free = gate();
-    const bytes = 12_000_000;
-    const query = { bytes, size: 100_000, before: 8_000_000, gate: free.path };
-    const quick = fetchBody(test.url, '/body/async-generator', query, 30_000);
-    // This one has been slow before.
-    const slow = await askAndStall(test.port, '/body/async-generator', query);
-    await until(() => test.server.stats().answers['200'] === 2, 'both are under way');
-    slow.socket.resume();
-    await until(() => slow.received > 8_000_000, 'all has come that there is');
-    const before = performance.now();
-    await until(() => performance.now() - before > 13_000, 'it is late', 15_000);
-    free.open();
-    expect(await quick).toMatchObject({ whole: true, hash: hash(bodyOf(bytes)) });
-    expect(hash((await slow.response()).body)).toBe(hash(bodyOf(bytes)));
-    await quiet(test);
-  });
-
-  it('goes on when its client has read slowly for longer than the engine waits', {
-    timeout: 60_000,
-  }, async () => {
-    const test = await start();
-    const bytes = 60_000_000;
-    const path = fileOf(bytes);
-    const clients = await Promise.all(
-      ['generator', 'async-generator', 'file'].map((kind) =>
-        askAndStall(test.port, `/body/${kind}`, { bytes, size: 50_000, path }),
-      ),
-    );
-    const began = performance.now();
-    let slow = true;
-    for (const { socket } of clients) {
-      socket.on('data', () => {
-        if (!slow) return;
-        socket.pause();
-        setTimeout(() => socket.resume(), 40);
-      });
-      socket.resume();
-    }
-    await until(() => performance.now() - began > 13_000, 'it is late', 15_000);
-    expect(clients.map(({ ended }) => ended)).toEqual([undefined, undefined, undefined]);
-    slow = false;
-    for (const client of clients) {
-      const { body } = await client.response(false, 30_000);
-      expect(hash(body)).toBe(hash(bodyOf(bytes)));
-    }
-    await quiet(test);
-  });
-
-  it('is cut when its client reads nothing for longer than the engine waits', {
-    timeout: 40_000,
-  }, async () => {
-    const test = await start();
-    const file = log();
-    await askAndStall(test.port, '/body/generator', { bytes: 100_000_000, log: file.path, signal: 1 });
-    await askAndStall(test.port, '/body/file', { path: fileOf(50_000_000) });
-    await until(() => test.server.stats().open === 2, 'both are under way');
-    await until(() => test.server.stats().open === 0, 'they are cut', 30_000);
-    await quiet(test);
-    await until(() => file.lines().length === 3, 'its source is told');
-    expect(file.lines()).toEqual(['begun', 'closed', 'signal OFFLOOP_ABORTED']);
-  });
 
   // ------------------------------------------------------------------------------------------------------- channels
 
@@ -637,7 +569,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
     expect(hash((await slow.response(false, 15_000)).body)).toBe(hash(bodyOf(bytes)));
     const small = await fetchBody(test.url, `/channel/${kind}`, { bytes: 100, size: 30 });
     expect([small.length, small.headers['content-length']]).toEqual([100, '100']);
-    await quiet(test);
+    await nothingIsOpen(test);
   });
 
   it.each([...KINDS, 'file', 'blob'])(
@@ -652,7 +584,7 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
           hash(Buffer.concat([Buffer.from('first '), bodyOf(bytes), Buffer.from(' last')])),
         );
       }
-      await quiet(test);
+      await nothingIsOpen(test);
     },
   );
 
@@ -681,6 +613,6 @@ describe.each(WAYS)('the body of $way', ({ dispatch }) => {
       'all are closed',
     );
     expect(file.lines()).not.toContain('ended');
-    await quiet(test, SOURCES.length);
+    await nothingIsOpen(test, SOURCES.length);
   });
 });

@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import { get as httpGet, type IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 import { RawClient } from './http-raw.js';
-import { fixture, until, within } from './server.js';
+import { fixture, type TestServer, until, within } from './server.js';
 
 export const STREAMS = fixture('http/streams.mjs');
 
@@ -90,4 +90,15 @@ export async function standsStill(url: string, id: string): Promise<number> {
     10_000,
   );
   return before;
+}
+
+/** Nothing is open any more, in the server or in its workers. */
+export async function nothingIsOpen({ server, errors }: TestServer, logged = 0): Promise<void> {
+  const isQuiet = (): boolean => {
+    const { open, pool } = server.stats();
+    return open === 0 && (pool?.workers ?? []).every(({ bodies, pending }) => bodies + pending === 0);
+  };
+  // Where many connections have been closed lately it takes a while to find one more.
+  await until(isQuiet, 'nothing is open', 15_000);
+  expect(errors.slice(logged)).toEqual([]);
 }
