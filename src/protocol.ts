@@ -393,7 +393,7 @@ export interface ErrorRecord {
 
 /**
  * The invocations given to a worker at once, packed into one string: cloning it costs a third less than cloning what is in
- * it. `first \0 target \n head [\0 target \n head]...`, the numbers on the lane being `first`, `first + 1`, ...; see
+ * it. `first+time \0 target[+waited] \n head [\0 target[+waited] \n head]...`, the numbers on the lane being `first`, `first + 1`, ...; see
  * batch.ts. A head holds no `\0`, since the engine lets none through.
  */
 export type PackedBatch = string;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, WAYS } from './support/http-raw.js';
-import { fixture, startServer, type TestServer } from './support/server.js';
+import { gate, WORK } from './support/pool-client.js';
+import { fixture, serve, startServer, type TestServer, until } from './support/server.js';
 
 interface Seen {
   method: string;
@@ -351,5 +352,32 @@ describe.each(WAYS)('what $way sees of a request', ({ dispatch }) => {
       await new Promise((resolve) => setImmediate(resolve));
     }
     expect(JSON.parse((await client.response()).body.toString())).toEqual({ text: 'hello' });
+  });
+});
+
+describe('how long a request has waited', () => {
+  const FIELDS = fixture('http/request.mjs');
+
+  it('is nothing inline', async () => {
+    const test = await serve(FIELDS, { dispatch: false });
+    expect(await (await fetch(`${test.url}/queue-time`)).json()).toBe(0);
+  });
+
+  it('is what it waited for a thread, in the queue or in a batch', async () => {
+    const test = await serve(FIELDS, { nMin: 1, nMax: 1 });
+    await test.server.mount(WORK, { path: '/work' });
+    const { path, open } = gate();
+    const blocked = fetch(`${test.url}/work?block=${path}`);
+    await until(() => test.server.stats().pool?.running === 1, 'the worker is taken');
+    const sent = performance.now();
+    const later = fetch(`${test.url}/queue-time`);
+    await until(() => test.server.stats().pool?.queued === 1, 'the other waits');
+    const queued = performance.now();
+    await until(() => performance.now() - queued > 60, 'it has waited');
+    open();
+    await blocked;
+    const waited = await (await later).json();
+    expect(waited).toBeGreaterThanOrEqual(59);
+    expect(waited).toBeLessThanOrEqual(performance.now() - sent + 1);
   });
 });

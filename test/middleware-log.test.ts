@@ -101,6 +101,7 @@ describe.each(WAYS)('around $way', ({ dispatch }) => {
       expect(found('/json/text?q')).toMatchObject({
         requestId: 'the-id',
         bytes: 5,
+        queueMs: expect.any(Number),
         user: null,
         remoteAddr: '127.0.0.1',
       });

@@ -4,7 +4,7 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
-import { headOf, splitBatch, targetOf } from '../batch.js';
+import { headOf, processClock, splitBatch, targetOf, waitedOf } from '../batch.js';
 import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
@@ -64,11 +64,14 @@ const micros = (ms: number): number => Math.min(Math.round(ms * 1000), 2 ** 31 -
 class LaneSource implements RequestSource {
   readonly body: Uint8Array | null;
   readonly incoming: BodySource | null;
+  /** When its handler was called, on the performance.now() clock. */
+  startedAt = 0;
 
   constructor(
     private readonly thread: WorkerThread,
     readonly seq: number,
-    readonly head: string,
+    private readonly record: string,
+    private readonly givenAt: number,
     body: BatchBody,
   ) {
     const follows = body === BODY_FOLLOWS;
@@ -76,9 +79,17 @@ class LaneSource implements RequestSource {
     this.incoming = follows ? thread.bodyOf(seq) : null;
   }
 
+  get head(): string {
+    return headOf(this.record);
+  }
   /** No other method the engine knows begins with HE. */
   get isHead(): boolean {
-    return this.head.startsWith('HE');
+    return this.record.startsWith('HE', this.record.indexOf('\n') + 1);
+  }
+  get queueTime(): number {
+    const onLane = processClock(this.startedAt) - this.givenAt;
+    // The clock of a batch counts whole ms.
+    return waitedOf(this.record) + Math.max(0, Math.round(onLane));
   }
   addressOf(): string {
     return this.thread.addressOf(this.seq);
@@ -110,6 +121,8 @@ class LaneOutlet implements BodyOutlet {
 /** A batch that is being run: `at` is the next record, `seq` its number. */
 interface Batch {
   readonly records: readonly string[];
+  /** On the {@link processClock}. */
+  readonly givenAt: number;
   readonly bodies: readonly BatchBody[] | undefined;
   at: number;
   seq: number;
@@ -252,8 +265,8 @@ class WorkerThread implements ChannelOpener {
   // ------------------------------------------------------------------------------------------------------- batches
 
   private runBatch(packed: PackedBatch, bodies: Batch['bodies']): void {
-    const { first, records } = splitBatch(packed);
-    const batch: Batch = { records, bodies, at: 0, seq: first };
+    const { first, givenAt, records } = splitBatch(packed);
+    const batch: Batch = { records, givenAt, bodies, at: 0, seq: first };
     if (this.batch !== undefined) {
       this.batches.push(batch);
       return;
@@ -278,7 +291,7 @@ class WorkerThread implements ChannelOpener {
       const req =
         target === EVENT_TARGET
           ? undefined
-          : new RingRequest(new LaneSource(this, seq, headOf(record), body), this);
+          : new RingRequest(new LaneSource(this, seq, record, batch.givenAt, body), this);
       // Not ours any more: it was taken back, and all behind it were with it. From silence: say that it is over.
       if (Atomics.compareExchange(this.board, BOARD_CLAIM, seq, next) !== seq) {
         this.news = true;
@@ -324,6 +337,7 @@ class WorkerThread implements ChannelOpener {
 
   /** Start one invocation, which has held the thread since `before`. Returns until when it did. */
   private start(seq: number, target: number, req: RingRequest, before: number): number {
+    (req._source as LaneSource).startedAt = before;
     let answer: Answer | PromiseLike<Answer>;
     try {
       const module = this.modules.get(target);

@@ -31,6 +31,8 @@ export interface RequestSource {
   readonly body: Uint8Array | null;
   /** Where the body comes from, if it is not here yet. */
   readonly incoming?: BodySource | null;
+  /** Ms from its admission to the call of its handler; none where that is the same moment. */
+  readonly queueTime?: number;
   addressOf(): string;
 }
 
@@ -153,6 +155,10 @@ export class RingRequest implements HttpRequest, BodyRequest {
   get isWebSocket(): boolean {
     const tokens = this.headers['upgrade']?.split(',') ?? [];
     return tokens.some((token) => token.trim().toLowerCase() === 'websocket');
+  }
+
+  get queueTime(): number {
+    return this._source.queueTime ?? 0;
   }
 
   get signal(): AbortSignal {

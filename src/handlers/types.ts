@@ -38,6 +38,11 @@ export interface HttpRequest {
   readonly context: string;
   /** The path behind `context`, not decoded; starts with '/'. */
   readonly pathInfo: string;
+  /**
+   * Whole ms the request had waited for a thread when its handler was called; 0 inline. What it waited for its body before that is not in
+   * it.
+   */
+  readonly queueTime: number;
   /** Aborts when the client goes away before it has the whole response, or `handlerTimeout` is up. Made when first read. */
   readonly signal: AbortSignal;
   /**

@@ -26,8 +26,10 @@ export interface LogEntry {
   readonly status: number | null;
   /** Bytes of the body; null where they are not known yet. */
   readonly bytes: number | null;
-  /** Ms from the call of the handler to its answer. How long the request has waited for a thread is not in it. */
+  /** Ms from the call of the handler to its answer. */
   readonly ms: number;
+  /** Whole ms the request had waited for a thread before that. */
+  readonly queueMs: number;
   readonly referer: string | null;
   readonly userAgent: string | null;
 }
@@ -141,6 +143,7 @@ function entryOf(req: HttpRequest, time: Date, ms: number, { status, bytes }: Ou
     status,
     bytes,
     ms: Math.round(ms * 1000) / 1000,
+    queueMs: req.queueTime,
     referer: headers['referer'] ?? null,
     userAgent: headers['user-agent'] ?? null,
   };

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import { packFirst, packNext } from '../batch.js';
+import { packFirst, packNext, processClock } from '../batch.js';
 import { createOutbox, OutboxReader } from '../outbox.js';
 import {
   ADDRESS_SLOT_LENGTH,
@@ -104,13 +104,13 @@ export class Worker {
 
   /** Give a batch: one message. Bodies stay readable here, so that what has not started can be taken back. */
   give(tickets: readonly Ticket[], now: number): void {
-    let packed = packFirst(this.nextSeq);
+    let packed = packFirst(this.nextSeq, processClock(now));
     let bodies: BatchBody[] | undefined;
     if (this.given === 0) this.progressAt = now;
     for (let i = 0; i < tickets.length; i++) {
       const ticket = tickets[i] as Ticket;
       const { head, body, incoming } = ticket.invocation;
-      packed = packNext(packed, ticket.mount.target, head);
+      packed = packNext(packed, ticket.mount.target, Math.max(0, Math.floor(now - ticket.acceptedAt)), head);
       if (body !== null || (incoming !== undefined && incoming !== null)) {
         bodies ??= new Array<BatchBody>(tickets.length).fill(null);
         bodies[i] = body ?? BODY_FOLLOWS;
