@@ -6,7 +6,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { compose, type HttpRequest } from 'offloop/handlers';
 import { multipart } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
+import { RawClient, type RawResponse, WAYS_AND_BODIES } from './support/http-raw.js';
 import { fixture, startServer, type TestServer } from './support/server.js';
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -25,17 +25,21 @@ interface Seen {
   polluted: unknown;
 }
 
-describe.each(WAYS)('multipart around $way', ({ dispatch }) => {
+// One for all: the process loads the module of an inline handler only once, and that reads the variable then.
+const folder = mkdtempSync(join(tmpdir(), 'offloop-uploads-'));
+process.env['UPLOAD_FOLDER'] = folder;
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.each(WAYS_AND_BODIES)('multipart around $way', ({ dispatch, streamBody }) => {
   let test: TestServer;
-  const folder = mkdtempSync(join(tmpdir(), 'offloop-uploads-'));
   beforeAll(async () => {
-    process.env['UPLOAD_FOLDER'] = folder;
-    test = await startServer(fixture('middleware/uploads.mjs'), { dispatch, ...(dispatch && { nMax: 1 }) });
+    test = await startServer(fixture('middleware/uploads.mjs'), {
+      dispatch,
+      streamBody,
+      ...(dispatch && { nMax: 1 }),
+    });
   });
-  afterAll(async () => {
-    await test.stop();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  afterAll(() => test.stop());
 
   const send = (path: string, form: FormData): Promise<Response> =>
     fetch(`${test.url}${path}`, { method: 'POST', body: form });

@@ -1,13 +1,17 @@
 import { asChannel, compose, type Handler, type HttpRequest } from 'offloop/handlers';
 import { derive, jsonBody, jsonResponse, type ParamRecord, params } from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
+import { RawClient, type RawResponse, WAYS_AND_BODIES } from './support/http-raw.js';
 import { fixture, serve, startServer, type TestServer } from './support/server.js';
 
-describe.each(WAYS)('middleware around $way', ({ dispatch }) => {
+describe.each(WAYS_AND_BODIES)('middleware around $way', ({ dispatch, streamBody }) => {
   let test: TestServer;
   beforeAll(async () => {
-    test = await startServer(fixture('middleware/params.mjs'), { dispatch, ...(dispatch && { nMax: 1 }) });
+    test = await startServer(fixture('middleware/params.mjs'), {
+      dispatch,
+      streamBody,
+      ...(dispatch && { nMax: 1 }),
+    });
   });
   afterAll(() => test.stop());
 

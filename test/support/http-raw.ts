@@ -203,3 +203,9 @@ export const WAYS = [
   { way: 'a pooled handler', dispatch: true },
   { way: 'an inline handler', dispatch: false },
 ] as const;
+
+/** The same, for handlers that are started with the whole body, and before it. */
+export const WAYS_AND_BODIES = WAYS.flatMap(({ way, dispatch }) => [
+  { way: `${way} with the whole body`, dispatch, streamBody: false },
+  { way: `${way} before the body`, dispatch, streamBody: true },
+]);
