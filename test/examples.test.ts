@@ -2,10 +2,32 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32, deflateSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { curl, curlIsHere } from './support/curl.js';
 import { type Program, startProgram } from './support/program.js';
 import { connect } from './support/socket.js';
+
+/** A picture of one colour. `rows`: only so many are really there. */
+function png(width: number, height: number, rows = height): Buffer<ArrayBuffer> {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
+    const frame = Buffer.alloc(8);
+    frame.writeUInt32BE(data.length, 0);
+    frame.writeUInt32BE(crc32(body), 4);
+    return Buffer.concat([frame.subarray(0, 4), body, frame.subarray(4)]);
+  };
+  const head = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0]);
+  head.writeUInt32BE(width, 0);
+  head.writeUInt32BE(height, 4);
+  const pixels = Buffer.alloc(rows * (1 + 3 * width), 0);
+  return Buffer.concat([
+    Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
+    chunk('IHDR', head),
+    chunk('IDAT', deflateSync(pixels)),
+    chunk('IEND', Buffer.alloc(0)),
+  ]);
+}
 
 describe('the examples', () => {
   let example: Program | undefined;
@@ -100,6 +122,32 @@ describe('the examples', () => {
       threads.add(String(thread));
     }
     expect(threads.size).toBeLessThanOrEqual(2);
+    expect(await stop()).toBe(0);
+  });
+
+  it('image-resize makes a picture smaller, and refuses what is none', async () => {
+    const { urls, stop } = await start('image-resize');
+    const post = (query: string, body: Uint8Array<ArrayBuffer>): Promise<Response> =>
+      fetch(`${urls[0]}/?${query}`, { method: 'POST', body });
+    const answer = await post('width=50', png(200, 120));
+    expect(answer.status, answer.statusText).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('image/png');
+    const small = Buffer.from(await answer.arrayBuffer());
+    expect([small.readUInt32BE(16), small.readUInt32BE(20)]).toEqual([50, 30]);
+
+    const statuses = async (answers: Promise<Response>[]): Promise<number[]> =>
+      (await Promise.all(answers)).map(({ status }) => status);
+    const broken = png(20, 20);
+    broken.fill(0xff, 50, broken.length - 20);
+    expect(
+      await statuses([
+        post('width=0', png(20, 20)),
+        post('width=10', Buffer.from('GIF89a, or so it says, at least')),
+        post('width=10', png(100_000, 100_000, 1)),
+        post('width=10', broken),
+        post('width=10', png(20, 20)),
+      ]),
+    ).toEqual([422, 415, 413, 422, 200]);
     expect(await stop()).toBe(0);
   });
 
