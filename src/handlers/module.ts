@@ -45,10 +45,14 @@ function hasFetch(exported: unknown): exported is FetchHandler {
   );
 }
 
-/** A module compiled to CommonJS keeps its named exports one level down too. */
+/**
+ * A module compiled to CommonJS keeps its named exports one level down too: as properties of its own. Others are none of ours: there are
+ * routers that have a method of any name, which adds a route of that name.
+ */
 function hook(exports: Record<string, unknown>, name: string): (() => unknown) | undefined {
-  const inner = exports['default'] as Record<string, unknown> | null | undefined;
-  const found = exports[name] ?? (typeof inner === 'object' ? inner?.[name] : undefined);
+  const inner = exports['default'];
+  const isBelow = typeof inner === 'object' && inner !== null && Object.hasOwn(inner, name);
+  const found = exports[name] ?? (isBelow ? (inner as Record<string, unknown>)[name] : undefined);
   return typeof found === 'function' ? (found as () => unknown) : undefined;
 }
 
