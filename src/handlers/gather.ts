@@ -69,6 +69,7 @@ export class Gather {
         return new Promise((resolve, reject) => {
           this.settle = { resolve, reject };
           this.wait(Promise.resolve(result));
+          if (!this.patient && this.parts.length > 0) late.add(this);
         });
       }
       const known = this.take(result);
