@@ -22,6 +22,7 @@ export {
 export { FileBody, type FileOptions, file } from './file.js';
 export { html, json, type ResponseInit, redirect, text } from './helpers.js';
 export type { WebSocketListener, WebSocketResponse } from './listener.js';
+export { type NodeListener, nodeHandler } from './node.js';
 export { BadRequestError } from './request.js';
 export {
   type EventStream,
