@@ -115,7 +115,8 @@ describe('the code in the documentation', () => {
       const url = pathToFileURL(join(root, `dist/${door}/index.js`)).href;
       writeFileSync(join(modules, `offloop/${door}.js`), `export * from ${JSON.stringify(url)};`);
     }
-    symlinkSync(join(root, 'node_modules/hono'), join(modules, 'hono'), 'junction');
+    for (const name of ['hono', 'express', 'fastify'])
+      symlinkSync(join(root, 'node_modules', name), join(modules, name), 'junction');
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -109,6 +110,47 @@ describe('the examples', () => {
     }
     expect(busy).toBeGreaterThan(0);
     for (const answer of await all) expect(answer).toEqual({ n: 36, fib: 14_930_352 });
+    expect(await stop()).toBe(0);
+  });
+
+  it('hono-app answers, streams and hashes what it is sent', async () => {
+    const { urls, stop } = await start('hono-app');
+    expect(await (await fetch(`${urls[0]}/hello/you`)).json()).toEqual({ hello: 'you' });
+    expect(await (await fetch(`${urls[0]}/count`)).text()).toBe('1\n2\n3\n4\n5\n');
+    const body = new Uint8Array(3_000_000);
+    const sha = createHash('sha256').update(body).digest('hex');
+    expect(await (await fetch(`${urls[0]}/sha256`, { method: 'POST', body })).text()).toBe(`${sha}\n`);
+    expect(await status(`${urls[0]}/nowhere`)).toBe(404);
+    expect(await stop()).toBe(0);
+  });
+
+  it('express-app shows a form, and registers who fills it in', async () => {
+    const { urls, stop } = await start('express-app');
+    expect(await (await fetch(String(urls[0]))).text()).toContain('<form method="post" action="/register">');
+    const register = (form: Record<string, string>): Promise<Response> =>
+      fetch(`${urls[0]}/register`, { method: 'POST', body: new URLSearchParams(form) });
+    const answer = await register({ name: 'ann', password: 'secret' });
+    expect(answer.headers.getSetCookie()).toEqual(['name=ann; Path=/; HttpOnly']);
+    expect(await answer.json()).toMatchObject({ name: 'ann', key: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect((await register({ name: 'ann' })).status).toBe(422);
+    expect(await stop()).toBe(0);
+  });
+
+  it('react-ssr sends a page, and its table when that has come', async () => {
+    const { urls, stop } = await start('react-ssr');
+    const answer = await fetch(`${urls[0]}/30`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    const reader = (answer.body as ReadableStream<Uint8Array>)
+      .pipeThrough(new TextDecoderStream())
+      .getReader();
+    const first = (await reader.read()).value ?? '';
+    expect(first).toContain('<h1>Seats</h1>');
+    expect(first).not.toContain('<table>');
+    let all = first;
+    for (let next = await reader.read(); !next.done; next = await reader.read()) all += next.value;
+    expect(all.match(/<tr>/g)).toHaveLength(30);
+    expect(all.endsWith('</body></html>')).toBe(true);
+    expect(await status(`${urls[0]}/many`)).toBe(404);
     expect(await stop()).toBe(0);
   });
 
