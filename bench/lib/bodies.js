@@ -1,4 +1,5 @@
 // What the scenarios with large bodies share: their size, a client, and the memory of the server watched from outside.
+import { checkAnswer } from './answer.js';
 import { withClient } from './client-process.js';
 import { judged, perRound } from './figures.js';
 import { finished, measureRounds } from './rounds.js';
@@ -11,7 +12,7 @@ const SMOKE = 4 * MiB;
 /** Sent before the measurement, so that code is compiled and buffers have grown. */
 const WARM_UP = 64 * MiB;
 
-/** Bytes of the measured body and of the one before it. */
+/** Bytes of the measured body, if there is no bound to it, and of the one before it. */
 export const sizes = ({ smoke }) => ({ bytes: smoke ? SMOKE : GiB, warmup: smoke ? 0 : WARM_UP });
 
 /** How much more memory than idle, in MB. */
@@ -26,7 +27,7 @@ const SPEED = { unit: 'x', atLeast: 0.8 };
  * @param {any} plan.settings
  * @param {() => Record<string, string>} [plan.env]
  * @param {(client: any, url: string, entry: any) => Promise<void>} plan.check
- * @param {(client: any, url: string, entry: any, bytes: number) => Promise<{ seconds: number }>} plan.move
+ * @param {(client: any, url: string, entry: any, bytes: number) => Promise<{ seconds: number, moved: number }>} plan.move
  */
 export async function moveBodies(entries, { settings, env, check, move }) {
   const { bytes, warmup } = sizes(settings);
@@ -36,17 +37,18 @@ export async function moveBodies(entries, { settings, env, check, move }) {
     measure: (server, entry) =>
       withClient(async (client) => {
         const { url } = server;
-        await check(client, url, entry);
+        await checkAnswer(url, { body: 'ready' });
         const idle = server.memory();
         server.resetPeak();
+        await check(client, url, entry);
         if (warmup > 0) await move(client, url, entry, warmup);
         const before = { all: server.cpuSeconds(), main: server.mainThreadCpuSeconds() };
-        const { seconds } = await move(client, url, entry, bytes);
+        const { seconds, moved } = await move(client, url, entry, bytes);
         const after = { all: server.cpuSeconds(), main: server.mainThreadCpuSeconds() };
         const { now, peak } = server.memory() ?? {};
         return {
           ok: true,
-          mbPerSecond: bytes / MiB / seconds,
+          mbPerSecond: moved / MiB / seconds,
           cpuSeconds: after.all === null ? null : after.all - before.all,
           mainCpuSeconds: after.main === null ? null : after.main - before.main,
           memory: idle && { idle: idle.now, peak, after: now, grown: peak - idle.now },

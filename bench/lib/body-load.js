@@ -74,13 +74,19 @@ process.once('disconnect', () => process.exit());
 answerDriver({
   download: ({ url, path, hash }) => exchange(url, (socket) => socket.write(get(path)), { hash }),
 
-  upload: ({ url, path, bytes }) =>
+  upload: ({ url, path, bytes, chunked = false }) =>
     exchange(url, async (socket) => {
       const data = Buffer.concat([...blocks(BUFFER)]);
-      socket.write(`POST ${path} HTTP/1.1\r\nHost: bench\r\nContent-Length: ${bytes}\r\n\r\n`);
+      const framing = chunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${bytes}`;
+      socket.write(`POST ${path} HTTP/1.1\r\nHost: bench\r\n${framing}\r\n\r\n`);
       for (let left = bytes; left > 0; left -= data.length) {
         const part = left < data.length ? data.subarray(0, left) : data;
-        if (!socket.write(part)) await once(socket, 'drain');
+        socket.cork();
+        if (chunked) socket.write(`${part.length.toString(16)}\r\n`);
+        let room = socket.write(part);
+        if (chunked) room = socket.write(left <= data.length ? '\r\n0\r\n\r\n' : '\r\n');
+        socket.uncork();
+        if (!room) await once(socket, 'drain');
       }
     }),
 
