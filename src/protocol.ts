@@ -297,10 +297,13 @@ export interface BodyLine extends BodyOutlet {
   readonly movedAt: number;
 }
 
+/** Bytes of a body that are sent at once. Memory of exactly that size goes back to the thread it came from. */
+export const BODY_CHUNK = 64 * 1024;
+
 /** Who reads a body, as src/io sees it. I/O thread. */
 export interface BodyOwner {
-  /** So many bytes of it have left, see `track` above. */
-  flowed(total: number): void;
+  /** So many bytes of it have left, see `track` above. `spare`: memory it was sent in that is of no more use here. */
+  flowed(total: number, spare: ArrayBuffer[]): void;
   /** The last one. `whole`: it has been ended; else nobody wants the rest. */
   closed(line: BodyLine, whole: boolean): void;
 }
@@ -312,7 +315,7 @@ export interface TopicHost {
 
 /**
  * What the thread of a handler asks of the I/O thread for its channels and bodies: five fields for each, in one flat array.
- * Bytes are the line's: whoever asks has made them for that, keeps nothing of them, and they are whole buffers.
+ * Bytes are the line's: whoever asks has made them for that, keeps nothing of them, and nothing else lies in their buffers.
  */
 export const OP = {
   /** id, number of the invocation, lines of the 101 or null, subprotocol; for a defined channel `\n name \n state` behind it. */
@@ -420,9 +423,14 @@ export type Notice =
   | { readonly kind: 'cancel'; readonly seq: number }
   /**
    * All that a channel or a body had sent when it asked has left the server: `total` bytes since it was opened. -1: the
-   * channel is closed, and what has not left never will.
+   * channel is closed, and what has not left never will. `spare` has come from there and is transferred back.
    */
-  | { readonly kind: 'flowed'; readonly id: string; readonly total: number }
+  | {
+      readonly kind: 'flowed';
+      readonly id: string;
+      readonly total: number;
+      readonly spare?: readonly ArrayBuffer[];
+    }
   /** Nobody wants the rest of a body. */
   | { readonly kind: 'unwanted'; readonly id: string }
   /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */

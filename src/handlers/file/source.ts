@@ -1,12 +1,14 @@
 /** Sends an open file, or parts of it. */
 import { OffloopError } from '../../errors.js';
+import { BODY_CHUNK } from '../../protocol.js';
 import type { SizedSource } from '../source.js';
+import { chunkMemory } from '../spare.js';
 import { type Disk, threaded } from './disk.js';
 import type { OpenFile } from './open.js';
 import type { Span } from './ranges.js';
 
 /** Bytes of a file that are read at once. */
-const CHUNK = 64 * 1024;
+const CHUNK = BODY_CHUNK;
 
 /** Bytes of a file, and what is written between them. */
 export type Piece = Span | Uint8Array;
@@ -58,7 +60,8 @@ export class FileSource implements SizedSource {
         // Closed while the last chunk was on its way: the descriptor may be another file's by now.
         if (this.closed) return;
         const span = { from, to: Math.min(from + CHUNK, piece.to) };
-        const chunk = allocate(lengthOf(span));
+        const length = lengthOf(span);
+        const chunk = length === CHUNK ? chunkMemory() : allocate(length);
         await this.fill(chunk, 0, span, threaded);
         yield chunk;
       }
