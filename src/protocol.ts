@@ -108,7 +108,7 @@ export interface Invocation {
  * Bytes of a body that may be on their way to its handler, or wait there, before it takes them; and as many may wait for
  * it before it has begun to read. One read of the engine more, 512 KiB, may be on top: it comes as a whole.
  */
-export const BODY_WINDOW = 256 * 1024;
+export const BODY_WINDOW = 512 * 1024;
 
 /** Where the handler of a request gets a body from that was not complete when the handler started. */
 export interface BodySource {
@@ -315,7 +315,7 @@ export interface TopicHost {
 
 /**
  * What the thread of a handler asks of the I/O thread for its channels and bodies: five fields for each, in one flat array.
- * Bytes are the line's: whoever asks has made them for that, keeps nothing of them, and nothing else lies in their buffers.
+ * Bytes are the line's: whoever asks has made them for that, keeps nothing of them, and they are whole buffers.
  */
 export const OP = {
   /** id, number of the invocation, lines of the 101 or null, subprotocol; for a defined channel `\n name \n state` behind it. */

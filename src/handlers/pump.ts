@@ -7,7 +7,7 @@ import { type Begun, Gather, SLICE, type Unread } from './gather.js';
 import { clientGone, isThenable, TAKEN } from './reasons.js';
 import type { RingRequest } from './request.js';
 import { asChunk, type Chunk, type Measure, ownBytes, type Result, type Source } from './source.js';
-import { chunkMemory, copyToSend } from './spare.js';
+import { copyToSend } from './spare.js';
 import type { HttpResponse } from './types.js';
 
 /** Bytes of one body that may be on their way. A chunk of up to {@link PIECE} more is taken as a whole. */
@@ -303,7 +303,7 @@ class Body implements OpenBody {
 
   /** There is no room: see that word comes when there is. The window may have become smaller since. */
   private askForWord(): void {
-    if (this.tracked > this.gone) return;
+    if (this.tracked > this.gone && this.sent - this.tracked < PIECE) return;
     this.tracked = this.sent;
     this.outlet?.send(NO_BYTES, true);
   }
@@ -361,7 +361,7 @@ class Body implements OpenBody {
 
 /** Where small chunks are put together, for one body at a time: 64 KiB for each would be much for those that idle. */
 const scratch = {
-  buffer: undefined as Buffer<ArrayBuffer> | undefined,
+  buffer: undefined as Buffer | undefined,
   owner: undefined as Body | undefined,
   length: 0,
 
@@ -385,7 +385,7 @@ const scratch = {
         this.owner = body;
       }
     }
-    this.buffer ??= Buffer.from(chunkMemory().buffer);
+    this.buffer ??= Buffer.allocUnsafeSlow(PIECE);
     if (isText) this.length += this.buffer.write(chunk, this.length);
     else {
       this.buffer.set(chunk, this.length);
@@ -396,12 +396,8 @@ const scratch = {
   /** What has been put together for this body, in memory of its own. */
   take(body: Body): Uint8Array | undefined {
     if (this.owner !== body) return undefined;
-    const { length } = this;
-    const bytes = this.buffer?.subarray(0, length);
+    const bytes = this.length === 0 ? undefined : ownBytes((this.buffer as Buffer).subarray(0, this.length));
     this.drop(body);
-    if (bytes === undefined || length === 0) return undefined;
-    if (length <= PIECE / 2) return ownBytes(bytes);
-    this.buffer = undefined;
     return bytes;
   },
 

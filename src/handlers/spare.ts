@@ -20,11 +20,10 @@ export function useAgain(buffers: readonly ArrayBuffer[]): void {
   for (const buffer of buffers) if (spare.length < KEPT) spare.push(buffer);
 }
 
-/** A copy that may be given away. Most of a chunk lies in the memory of one. */
+/** A copy that may be given away, in a buffer of its own. */
 export function copyToSend(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const { byteLength } = bytes;
-  if (byteLength <= BODY_CHUNK / 2 || byteLength > BODY_CHUNK) return new Uint8Array(bytes);
-  const copy = chunkMemory().subarray(0, byteLength);
+  if (bytes.byteLength !== BODY_CHUNK) return new Uint8Array(bytes);
+  const copy = chunkMemory();
   copy.set(bytes);
   return copy;
 }
