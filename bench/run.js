@@ -9,17 +9,23 @@ import bound from './scenarios/bound.js';
 import channels from './scenarios/channels.js';
 import chaos from './scenarios/chaos.js';
 import cpu from './scenarios/cpu.js';
+import download from './scenarios/download.js';
 import echo from './scenarios/echo.js';
+import file from './scenarios/file.js';
 import hello from './scenarios/hello.js';
+import hono from './scenarios/hono.js';
+import json from './scenarios/json.js';
 import mixed from './scenarios/mixed.js';
 import overload from './scenarios/overload.js';
 import ping from './scenarios/ping.js';
 import placement from './scenarios/placement.js';
 import publish from './scenarios/publish.js';
 import quiet from './scenarios/quiet.js';
+import readers from './scenarios/readers.js';
 import reload from './scenarios/reload.js';
 import runaway from './scenarios/runaway.js';
 import storm from './scenarios/storm.js';
+import upload from './scenarios/upload.js';
 
 /**
  * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
@@ -52,6 +58,12 @@ const scenarios = [
   channels,
   quiet,
   storm,
+  download,
+  upload,
+  readers,
+  file,
+  json,
+  hono,
 ];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
@@ -72,8 +84,8 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (hello 64, cpu 16, overload 256, echo 100, publish,
-                     channels and storm 10000)
+  --connections N    connections of the load generator (hello, file, json and hono 64, cpu 16, overload 256, echo
+                     and readers 100, publish, channels and storm 10000)
   --servers A,B      only these servers
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
@@ -190,7 +202,8 @@ function provide(plan) {
     if (scenario.openFiles) needOpenFiles(scenario.name, scenario.openFiles(settings));
   const files = plan.flatMap(({ entries }) => entries.map(({ file }) => file));
   if (files.some((file) => file.startsWith('offloop'))) needBuild();
-  if (files.some((file) => /^(fastify|express|ws)/.test(file))) needPeers();
+  const handlers = plan.flatMap(({ entries }) => entries.map(({ options }) => options?.handler ?? ''));
+  if ([...files, ...handlers].some((file) => /^(fastify|express|hono|ws)/.test(file))) needPeers();
 }
 
 function report({ machine, smoke, scenarios: results }, plan) {

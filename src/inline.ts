@@ -8,6 +8,7 @@ import { answerTo, invoke } from './handlers/invoke.js';
 import type { OpenBody } from './handlers/pump.js';
 import { clientGone, isThenable, timeIsUp } from './handlers/reasons.js';
 import { type ChannelOpener, type RequestSource, RingRequest } from './handlers/request.js';
+import { useAgain } from './handlers/spare.js';
 import type { Handler } from './handlers/types.js';
 import {
   type Accept,
@@ -141,7 +142,8 @@ class InlineOwner implements ChannelOwner {
 class InlineBodyOwner implements BodyOwner {
   constructor(private readonly body: OpenBody) {}
 
-  flowed(total: number): void {
+  flowed(total: number, spare: ArrayBuffer[]): void {
+    useAgain(spare);
     this.body.flowed(total);
   }
   closed(_line: BodyLine, whole: boolean): void {

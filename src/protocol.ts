@@ -108,7 +108,7 @@ export interface Invocation {
  * Bytes of a body that may be on their way to its handler, or wait there, before it takes them; and as many may wait for
  * it before it has begun to read. One read of the engine more, 512 KiB, may be on top: it comes as a whole.
  */
-export const BODY_WINDOW = 256 * 1024;
+export const BODY_WINDOW = 512 * 1024;
 
 /** Where the handler of a request gets a body from that was not complete when the handler started. */
 export interface BodySource {
@@ -297,10 +297,13 @@ export interface BodyLine extends BodyOutlet {
   readonly movedAt: number;
 }
 
+/** Bytes of a body that are sent at once. Memory of exactly that size goes back to the thread it came from. */
+export const BODY_CHUNK = 64 * 1024;
+
 /** Who reads a body, as src/io sees it. I/O thread. */
 export interface BodyOwner {
-  /** So many bytes of it have left, see `track` above. */
-  flowed(total: number): void;
+  /** So many bytes of it have left, see `track` above. `spare`: memory it was sent in that is of no more use here. */
+  flowed(total: number, spare: ArrayBuffer[]): void;
   /** The last one. `whole`: it has been ended; else nobody wants the rest. */
   closed(line: BodyLine, whole: boolean): void;
 }
@@ -420,9 +423,14 @@ export type Notice =
   | { readonly kind: 'cancel'; readonly seq: number }
   /**
    * All that a channel or a body had sent when it asked has left the server: `total` bytes since it was opened. -1: the
-   * channel is closed, and what has not left never will.
+   * channel is closed, and what has not left never will. `spare` has come from there and is transferred back.
    */
-  | { readonly kind: 'flowed'; readonly id: string; readonly total: number }
+  | {
+      readonly kind: 'flowed';
+      readonly id: string;
+      readonly total: number;
+      readonly spare?: readonly ArrayBuffer[];
+    }
   /** Nobody wants the rest of a body. */
   | { readonly kind: 'unwanted'; readonly id: string }
   /** A running invocation has used up its time: its signal fires. Answered by `alive`, by a loop that turns. */

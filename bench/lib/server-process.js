@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Asking } from './asking.js';
@@ -90,6 +90,27 @@ export class ServerProcess {
     } catch {
       return null;
     }
+  }
+
+  /**
+   * Memory of the whole process, in MB as the kernel counts it (its resident set): now, and at most since {@link resetPeak}. Null
+   * where there is no /proc.
+   */
+  memory() {
+    try {
+      const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
+      const mb = (field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
+      return { now: mb('VmRSS'), peak: mb('VmHWM') };
+    } catch {
+      return null;
+    }
+  }
+
+  /** From now on the peak of {@link memory} counts. */
+  resetPeak() {
+    try {
+      writeFileSync(`/proc/${this.#child.pid}/clear_refs`, '5');
+    } catch {}
   }
 
   /**

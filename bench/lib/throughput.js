@@ -10,24 +10,27 @@ import { wrk } from './wrk.js';
 /**
  * Requests a second of each server.
  * @param {readonly import('./rounds.js').Entry[]} entries
- * @param {Load & { body: string, env?: Record<string, string>, eachRound?: (round: number) => Promise<void> }} load
+ * @param {Load & { body: string, type?: string, path?: string, post?: { type: string, body: string },
+ *   env?: Record<string, string>, eachRound?: (round: number) => Promise<void> }} load `body` and its `type` are what is to be
+ *   answered, `post` what is sent
  */
-export async function measureThroughput(entries, { rounds, body, env, eachRound, ...load }) {
+export async function measureThroughput(entries, { rounds, env, eachRound, ...load }) {
   const servers = await measureRounds(entries, {
     rounds,
     eachRound,
     env: () => env,
-    measure: (server) => measure(server, load, body),
+    measure: (server) => measure(server, load),
     describe,
   });
   return servers.map(summary);
 }
 
-async function measure(server, { duration, warmup, connections }, body) {
-  await checkAnswer(server.url, { body });
-  if (warmup > 0) await wrk(server.url, { duration: warmup, connections });
+async function measure(server, { duration, warmup, connections, path = '', body, type, post }) {
+  const url = server.url + path;
+  await checkAnswer(url, { body, type, post });
+  if (warmup > 0) await wrk(url, { duration: warmup, connections, post });
   const before = server.cpuSeconds();
-  const result = await wrk(server.url, { duration, connections });
+  const result = await wrk(url, { duration, connections, post });
   const after = server.cpuSeconds();
   const cpu = before === null || after === null ? null : (after - before) / result.requests;
   return { ok: result.errorCount === 0, ...result, cpuSecondsPerRequest: cpu };

@@ -12,10 +12,12 @@ export function hasWrk() {
  * Keep-alive, no pipelining, one thread: every connection sends its next request when the last is answered.
  * `errors.status` counts answers of 400 and above.
  * @param {string} url
- * @param {{ duration: number, connections: number }} load duration in whole seconds
+ * @param {{ duration: number, connections: number, post?: { type: string, body: string } }} load duration in whole
+ *   seconds; `post`: what is sent with each request, a GET without
  */
-export async function wrk(url, { duration, connections }) {
+export async function wrk(url, { duration, connections, post }) {
   const args = ['-t1', `-c${connections}`, `-d${duration}s`, '--timeout', '10s', '-s', script, url];
+  if (post) args.push('--', post.type, post.body);
   const text = await output('wrk', args);
   const { requests, microseconds, errors, latency } = JSON.parse(text.trim().split('\n').at(-1));
   return {

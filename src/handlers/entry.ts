@@ -39,6 +39,7 @@ import { type LoadedModule, loadModule } from './module.js';
 import type { OpenBody } from './pump.js';
 import { clientGone, isThenable, timeIsUp } from './reasons.js';
 import { type ChannelOpener, type RequestSource, RingRequest } from './request.js';
+import { useAgain } from './spare.js';
 
 /** Ms after which finished answers are not kept for the end of their batch: the I/O thread is told to look. */
 const TELL_AFTER = 0.25;
@@ -237,6 +238,7 @@ class WorkerThread implements ChannelOpener {
         return;
       case 'flowed':
         this.channels.get(notice.id)?._flowed(notice.total);
+        if (notice.spare !== undefined) useAgain(notice.spare);
         this.bodies.get(notice.id)?.flowed(notice.total);
         return;
       case 'unwanted': {

@@ -2,11 +2,12 @@
  * Sends bodies that do not go out as a whole: read from their source as their clients take them, on the thread of the
  * handler. There are never more than so many bytes of one on their way, wherever they lie.
  */
-import type { Answer, BodyOutlet } from '../protocol.js';
+import { type Answer, BODY_CHUNK, type BodyOutlet } from '../protocol.js';
 import { type Begun, Gather, SLICE, type Unread } from './gather.js';
 import { clientGone, isThenable, TAKEN } from './reasons.js';
 import type { RingRequest } from './request.js';
 import { asChunk, type Chunk, type Measure, ownBytes, type Result, type Source } from './source.js';
+import { copyToSend } from './spare.js';
 import type { HttpResponse } from './types.js';
 
 /** Bytes of one body that may be on their way. A chunk of up to {@link PIECE} more is taken as a whole. */
@@ -16,9 +17,10 @@ const TOGETHER = 64 * 1024 * 1024;
 /** Bodies that a thread sends at the same time; further ones wait for their turn. */
 export const BODIES = 1024;
 /** Small chunks are put together to so many bytes; larger ones go piece by piece. */
-const PIECE = 64 * 1024;
+const PIECE = BODY_CHUNK;
 /** From so many bytes on a chunk goes by itself. */
 const LARGE = 16 * 1024;
+const NO_BYTES = new Uint8Array(0);
 
 /** What a body asks of the thread it is read on. */
 export interface BodyOpener {
@@ -179,8 +181,12 @@ class Body implements OpenBody {
 
   private read(): void {
     while (!this.over && !this.reading) {
-      // `flowed` goes on then.
-      if (!this.hasRoom) return;
+      if (!this.hasRoom) this.flush();
+      if (!this.hasRoom) {
+        // `flowed` goes on then.
+        this.askForWord();
+        return;
+      }
       if (this.rest === undefined) this.ask();
       else this.takePiece(this.rest);
       if (performance.now() > this.until) {
@@ -260,9 +266,11 @@ class Body implements OpenBody {
 
   // -------------------------------------------------------------------------------------------------------- sending
 
+  private get window(): number {
+    return Math.min(WINDOW, TOGETHER / bodies.open);
+  }
   private get hasRoom(): boolean {
-    const window = Math.min(WINDOW, TOGETHER / bodies.open);
-    return this.sent + scratch.heldFor(this) - this.gone < window;
+    return this.sent + scratch.heldFor(this) - this.gone < this.window;
   }
 
   private put(chunk: Chunk): void {
@@ -272,7 +280,7 @@ class Body implements OpenBody {
     }
     this.flush();
     const isWhole = chunk.buffer instanceof ArrayBuffer && chunk.byteLength === chunk.buffer.byteLength;
-    this.give(this.source.owned && isWhole ? chunk : ownBytes(chunk));
+    this.give(this.source.owned && isWhole ? chunk : copyToSend(chunk));
   }
 
   /** Give away what has been put together. */
@@ -287,9 +295,17 @@ class Body implements OpenBody {
       return;
     }
     this.sent += bytes.byteLength;
-    const track = this.sent - this.tracked >= PIECE;
+    // Twice a window: the one half is being sent while the other is read.
+    const track = this.sent - this.tracked >= this.window / 2;
     if (track) this.tracked = this.sent;
     this.outlet?.send(bytes, track);
+  }
+
+  /** There is no room: see that word comes when there is. The window may have become smaller since. */
+  private askForWord(): void {
+    if (this.tracked > this.gone && this.sent - this.tracked < PIECE) return;
+    this.tracked = this.sent;
+    this.outlet?.send(NO_BYTES, true);
   }
 
   flowed(total: number): void {

@@ -1,5 +1,5 @@
 /** The I/O side of a response whose body is read bit by bit, on the thread of its handler. Lives on the I/O thread. */
-import type { BodyLine, BodyOwner } from '../protocol.js';
+import { BODY_CHUNK, type BodyLine, type BodyOwner } from '../protocol.js';
 
 /** What a body needs of its exchange. */
 export interface BodyExchange {
@@ -8,6 +8,8 @@ export interface BodyExchange {
   readonly movedAt: number | undefined;
   /** Returns false when the client reads slowly; `drained` follows. */
   writeStream(data: Uint8Array): boolean;
+  /** Whether it still has some of what was written. */
+  readonly holdsAny: boolean;
   endStream(): void;
   /** Log why the rest will never come, and cut the connection. */
   failStream(error: unknown): void;
@@ -19,6 +21,8 @@ export class ResponseBody implements BodyLine {
   private sent = 0;
   private flowing = true;
   private tracked = false;
+  /** Memory of what has been written. */
+  private spare: ArrayBuffer[] = [];
 
   constructor(
     private readonly owner: BodyOwner,
@@ -38,9 +42,13 @@ export class ResponseBody implements BodyLine {
   send(data: Uint8Array, track: boolean): void {
     if (this.ended) return;
     this.sent += data.byteLength;
-    if (data.byteLength > 0) this.flowing = this.exchange.writeStream(data);
+    if (data.byteLength > 0) {
+      this.flowing = this.exchange.writeStream(data);
+      if (data.buffer.byteLength === BODY_CHUNK && !this.exchange.holdsAny)
+        this.spare.push(data.buffer as ArrayBuffer);
+    }
     if (!track || this.ended) return;
-    if (this.flowing) this.owner.flowed(this.sent);
+    if (this.flowing) this.flowed();
     else this.tracked = true;
   }
 
@@ -67,7 +75,13 @@ export class ResponseBody implements BodyLine {
     this.flowing = true;
     if (!this.tracked) return;
     this.tracked = false;
-    this.owner.flowed(this.sent);
+    this.flowed();
+  }
+
+  private flowed(): void {
+    const { spare } = this;
+    this.spare = [];
+    this.owner.flowed(this.sent, spare);
   }
 
   /** The client is gone. */

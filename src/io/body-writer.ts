@@ -1,11 +1,9 @@
 /** Writes a response body that comes bit by bit. */
+import { BODY_CHUNK } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
-/**
- * Bytes of a chunked body that are given to the engine at once. With its framing, and a short head, a piece fits into the
- * 16 KiB that the engine puts together: one system call for each.
- */
-const PIECE = 16 * 1024 - 64;
+/** Bytes of a chunked body that are given to the engine at once: two system calls for each, one of them for its framing. */
+const PIECE = BODY_CHUNK;
 
 /**
  * The last bytes of a body behind which we close go to the engine together. It says how much of them has left only when they
@@ -90,6 +88,11 @@ export class BodyWriter {
   /** Bytes that the engine has not been given. */
   get kept(): number {
     return this.keptBytes;
+  }
+
+  /** Whether it has any of the memory that it was given. */
+  get holdsAny(): boolean {
+    return this.backlog.length > 0 || this.tail !== undefined || this.lastByte !== undefined;
   }
 
   /**

@@ -4,6 +4,13 @@ const LARGE = 16 * 1024;
 const PIECE_FROM = 4 * 1024;
 const PIECE_TO = 64 * 1024;
 
+/** `slice` would clear the memory first. */
+function copyOf(chunk: ArrayBuffer): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(Buffer.allocUnsafeSlow(chunk.byteLength).buffer);
+  copy.set(new Uint8Array(chunk));
+  return copy;
+}
+
 /**
  * Bytes out of the engine's memory, in order, each copied once. Small chunks share a piece: a client may send its body byte by
  * byte, and a buffer for each byte would take a hundred times the memory of what it holds.
@@ -22,7 +29,7 @@ export class ChunkBuffer {
     this.bytes += byteLength;
     if (byteLength >= LARGE) {
       this.closePiece();
-      this.chunks.push(new Uint8Array(chunk.slice(0)));
+      this.chunks.push(copyOf(chunk));
       return;
     }
     if (this.piece !== undefined && this.used + byteLength > this.piece.byteLength) this.closePiece();

@@ -380,6 +380,10 @@ export class Exchange
     return this.writer?.kept ?? 0;
   }
 
+  get holdsAny(): boolean {
+    return this.writer?.holdsAny ?? false;
+  }
+
   get movedAt(): number | undefined {
     return this.writer?.movedAt;
   }

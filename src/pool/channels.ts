@@ -189,8 +189,10 @@ class LaneBodyOwner implements BodyOwner {
     private readonly dispatcher: PoolDispatcher,
   ) {}
 
-  flowed(total: number): void {
-    this.worker.send({ kind: 'flowed', id: this.id, total });
+  flowed(total: number, spare: ArrayBuffer[]): void {
+    const { id, worker } = this;
+    if (spare.length === 0) worker.send({ kind: 'flowed', id, total });
+    else worker.send({ kind: 'flowed', id, total, spare }, spare);
   }
 
   closed(_line: BodyLine, whole: boolean): void {

@@ -9,6 +9,8 @@ export interface Program {
   /** Ask it to stop, as Ctrl+C or a process manager would. Resolves with its exit code. */
   readonly stop: () => Promise<number | null>;
   readonly signal: (name: NodeJS.Signals) => void;
+  /** All it has printed, on standard output and standard error. */
+  readonly output: () => string;
   /** End it if it still runs. Safe to call again. */
   readonly kill: () => Promise<void>;
 }
@@ -44,6 +46,7 @@ export async function startProgram(path: string, env: Record<string, string>, ur
       return code === 0 && output.includes('Error') ? Promise.reject(new Error(output)) : code;
     },
     signal: (name) => void child.kill(name),
+    output: () => output,
     kill: async () => {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await exited;

@@ -1,12 +1,15 @@
 /** Sends an open file, or parts of it. */
 import { OffloopError } from '../../errors.js';
+import { BODY_CHUNK } from '../../protocol.js';
 import type { SizedSource } from '../source.js';
+import { chunkMemory } from '../spare.js';
 import { type Disk, threaded } from './disk.js';
 import type { OpenFile } from './open.js';
 import type { Span } from './ranges.js';
 
-/** Bytes of a file that are read at once. */
-const CHUNK = 64 * 1024;
+const CHUNK = BODY_CHUNK;
+/** Bytes of a large file that are read at once: half of what may be on its way, which is as much as is asked for together. */
+const READ = 2 * CHUNK;
 
 /** Bytes of a file, and what is written between them. */
 export type Piece = Span | Uint8Array;
@@ -54,30 +57,58 @@ export class FileSource implements SizedSource {
         yield new Uint8Array(piece);
         continue;
       }
-      for (let { from } = piece; from < piece.to; from += CHUNK) {
+      for (let { from } = piece; from < piece.to; from += READ) {
         // Closed while the last chunk was on its way: the descriptor may be another file's by now.
         if (this.closed) return;
-        const span = { from, to: Math.min(from + CHUNK, piece.to) };
-        const chunk = allocate(lengthOf(span));
-        await this.fill(chunk, 0, span, threaded);
-        yield chunk;
+        yield* await this.read({ from, to: Math.min(from + READ, piece.to) });
       }
     }
   }
 
-  private async fill(into: Uint8Array, at: number, { from, to }: Span, disk: Disk): Promise<void> {
+  private async read({ from, to }: Span): Promise<Uint8Array[]> {
+    const chunks: Uint8Array[] = [];
+    for (let left = to - from; left > 0; left -= CHUNK)
+      chunks.push(left < CHUNK ? allocate(left) : chunkMemory());
+    await this.whileOpen(async () => {
+      let done = await threaded.readAll(this.file.fd, chunks, from);
+      // Rare: it may give less than there is.
+      for (const [i, chunk] of chunks.entries()) {
+        const there = Math.min(chunk.byteLength, Math.max(0, done - i * CHUNK));
+        if (there === chunk.byteLength) continue;
+        await this.fillFrom(
+          chunk,
+          there,
+          { from: from + done, to: from + i * CHUNK + chunk.byteLength },
+          threaded,
+        );
+        done = i * CHUNK + chunk.byteLength;
+      }
+    });
+    return chunks;
+  }
+
+  private fill(into: Uint8Array, at: number, span: Span, disk: Disk): Promise<void> {
+    return this.whileOpen(() => this.fillFrom(into, at, span, disk));
+  }
+
+  private async fillFrom(into: Uint8Array, at: number, { from, to }: Span, disk: Disk): Promise<void> {
+    for (let done = 0; done < to - from; ) {
+      const count = await disk.read(this.file.fd, into, at + done, to - from - done, from + done);
+      if (count === 0) {
+        throw new OffloopError(
+          'OFFLOOP_FILE_CHANGED',
+          `${this.file.path} has become shorter while it was sent: it ends at byte ${from + done}`,
+        );
+      }
+      done += count;
+    }
+  }
+
+  /** The file is not closed before this is done. */
+  private async whileOpen(work: () => Promise<void>): Promise<void> {
     this.reading = true;
     try {
-      for (let done = 0; done < to - from; ) {
-        const count = await disk.read(this.file.fd, into, at + done, to - from - done, from + done);
-        if (count === 0) {
-          throw new OffloopError(
-            'OFFLOOP_FILE_CHANGED',
-            `${this.file.path} has become shorter while it was sent: it ends at byte ${from + done}`,
-          );
-        }
-        done += count;
-      }
+      await work();
     } finally {
       this.reading = false;
       if (this.closed) this.file.close();
