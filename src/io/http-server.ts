@@ -51,8 +51,9 @@ export class HttpServer implements ExchangeHost, TopicHost {
 
   /** Bind. Resolves with the port, 0 for a Unix socket. */
   async listen(engine: Engine): Promise<number> {
-    const { ip, port, unix } = this.options;
-    const address: Address = unix === undefined ? { kind: 'tcp', ip, port } : { kind: 'unix', path: unix };
+    const { ip, port, reusePort: shared, unix } = this.options;
+    const address: Address =
+      unix === undefined ? { kind: 'tcp', ip, port, shared } : { kind: 'unix', path: unix };
     const { maxWs, wsIdleTimeout, wsCompression } = this.options;
     this.listener = await engine.listen(address, this.take, {
       maxPayloadLength: maxWs,
