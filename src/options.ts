@@ -378,7 +378,12 @@ export function resolveServerOptions(options: unknown = {}): {
   }
   // Elsewhere the last one that binds gets everything, or nobody can.
   if (given.reusePort === true && process.platform !== 'linux')
-    refuse(where, 'reusePort', true, `false on ${process.platform}, whose kernel does not share connections out`);
+    refuse(
+      where,
+      'reusePort',
+      true,
+      `false on ${process.platform}, whose kernel does not share connections out`,
+    );
   // The engine never shares a port that the system has chosen.
   if (given.reusePort === true && given.port === 0)
     refuse(where, 'port', 0, 'a port above 0 beside reusePort: nobody else could know which one to share');
@@ -485,9 +490,18 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
 export interface StopOptions {
   /** Ms that running and queued work may take before it is cut. Default 10000. */
   timeout?: number;
+  /**
+   * Ms for which requests over connections that are open are still answered, each answer closing its connection, while no new connections
+   * are taken. On Linux it is over when no connection is left. Default 0: they are refused with a 503 at once.
+   */
+  grace?: number;
 }
 
-export function resolveStopOptions(options: unknown = {}, where = 'stop'): { readonly timeout: number } {
-  check(where, options, { timeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1') });
-  return { timeout: (options as StopOptions).timeout ?? 10_000 };
+const MS_RULE = integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1');
+
+export function resolveStopOptions(options: unknown = {}, where = 'stop'): Readonly<Required<StopOptions>> {
+  // A pool has no connections.
+  check(where, options, where === 'stop' ? { timeout: MS_RULE, grace: MS_RULE } : { timeout: MS_RULE });
+  const { timeout = 10_000, grace = 0 } = options as StopOptions;
+  return { timeout, grace };
 }

@@ -8,8 +8,8 @@ import type { Plan, PlannedMount } from './plan.js';
 export interface App {
   readonly server: Server;
   readonly pool: WorkerPool | undefined;
-  /** Not ready, then no longer listening, then what is under way, then the end. */
-  drain(): Promise<void>;
+  /** Not ready, then no longer listening, then what is under way, then the end. `grace` as in `server.stop`. */
+  drain(grace?: number): Promise<void>;
 }
 
 /** `stats`: what is answered under --stats-path; by default the numbers of this server. */
@@ -56,12 +56,14 @@ export async function startApp(plan: Plan, stats?: (server: Server) => unknown):
     return {
       server,
       pool,
-      drain: async () => {
+      drain: async (grace = 0) => {
         ready = false;
         if (own.drainDelay > 0) await sleep(own.drainDelay);
-        const deadline = performance.now() + own.stopTimeout;
-        await running.stop({ timeout: own.stopTimeout });
-        await pool?.close({ timeout: Math.max(0, Math.ceil(deadline - performance.now())) });
+        const deadline = performance.now() + grace + own.stopTimeout;
+        await running.stop({ timeout: own.stopTimeout, grace });
+        // Handlers whose clients are gone get what is left of the time.
+        const left = Math.max(0, Math.ceil(deadline - performance.now()));
+        await pool?.close({ timeout: Math.min(own.stopTimeout, left) });
       },
     };
   } catch (error) {

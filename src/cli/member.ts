@@ -5,7 +5,7 @@ import { type App, startApp } from './app.js';
 import { type Explained, explain } from './errors.js';
 import { flagOf } from './flags.js';
 import type { Plan } from './plan.js';
-import { type Order, Post, type Report } from './post.js';
+import { LEAVE_GRACE, type Order, Post, type Report } from './post.js';
 
 export async function runMember(plan: Plan): Promise<void> {
   const post = new Post<Report>(process as Required<Pick<NodeJS.Process, 'send' | 'connected'>>, () =>
@@ -28,18 +28,18 @@ export async function runMember(plan: Plan): Promise<void> {
   const { server } = app;
 
   let ending = false;
-  const end = (): void => {
+  const end = (grace: number): void => {
     if (ending) return;
     ending = true;
     void quietMoment()
-      .then(() => app.drain())
+      .then(() => app.drain(grace))
       .finally(() => process.exit(0));
   };
   process.removeAllListeners('SIGTERM');
   // Again and again: a process manager may tell all of the group, and the supervisor tells each.
-  process.on('SIGTERM', end);
+  process.on('SIGTERM', () => end(0));
   // The supervisor is gone, and nobody else would ever end this one.
-  process.on('disconnect', end);
+  process.on('disconnect', () => end(0));
 
   // What is published here goes to the others, and what is published there comes here.
   channels.hosts.add({
@@ -52,6 +52,9 @@ export async function runMember(plan: Plan): Promise<void> {
         return;
       case 'stats':
         post.send({ kind: 'stats', stats: server.stats() });
+        return;
+      case 'leave':
+        end(LEAVE_GRACE);
         return;
       case 'collected':
         for (const resolve of waiting.splice(0)) resolve(order.stats);

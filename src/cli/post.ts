@@ -23,9 +23,17 @@ export type Report =
 
 /** From the supervisor to a process. */
 export type Order =
+  /** Another has taken its place: serve the connections that are left, and end. */
+  | { readonly kind: 'leave' }
   | { readonly kind: 'stats' }
   | { readonly kind: 'collected'; readonly stats: unknown }
   | Published;
+
+/**
+ * Ms for which a process that is replaced answers over connections that are open. The engine closes one on which nothing happens after 10 s,
+ * so none is left then on which a client could be about to send.
+ */
+export const LEAVE_GRACE = 11_000;
 
 /** Bytes of published data that may wait for a process that does not read; what comes then is dropped for it. */
 const MOST = 16 * 1024 * 1024;

@@ -7,7 +7,7 @@ import type { ServerStats } from '../index.js';
 import { cliEntry } from '../paths.js';
 import type { Explained } from './errors.js';
 import type { Plan } from './plan.js';
-import { type Order, Post, type Published, type Report } from './post.js';
+import { LEAVE_GRACE, type Order, Post, type Published, type Report } from './post.js';
 
 /** What a process is told in its environment, as JSON: where to listen. */
 export const MEMBER_VARIABLE = 'OFFLOOP_PROCESS';
@@ -240,7 +240,7 @@ export class Supervisor {
         const old = place.member as Member | undefined;
         place.member = next;
         place.failures = 0;
-        if (old !== undefined) await this.end(old);
+        if (old !== undefined) await this.end(old, true);
       } catch (error) {
         if (!this.stopping)
           this.log(`a new process does not start, the old ones go on: ${(error as Error).message}`);
@@ -256,17 +256,18 @@ export class Supervisor {
       );
   }
 
-  /** Let one finish what it has. Killed when it takes longer than it may. */
-  private async end(member: Member): Promise<void> {
+  /** Let one finish what it has; one that is `replaced` has clients who do not know that. Killed when it takes longer than it may. */
+  private async end(member: Member, replaced = false): Promise<void> {
     const { drainDelay, stopTimeout } = this.plan.own;
     member.state = 'ending';
-    member.child.kill('SIGTERM');
+    if (replaced) member.post.send({ kind: 'leave' });
+    else member.child.kill('SIGTERM');
     const late = setTimeout(
       () => {
         this.log(`process ${member.child.pid} does not end and is killed`);
         member.child.kill('SIGKILL');
       },
-      drainDelay + stopTimeout + GRACE,
+      drainDelay + (replaced ? LEAVE_GRACE : 0) + stopTimeout + GRACE,
     );
     await member.ended;
     clearTimeout(late);
@@ -281,6 +282,7 @@ export class Supervisor {
     await Promise.all(
       [...this.members].map((member) => {
         if (member.state === 'starting') member.child.kill('SIGKILL');
+        if (member.state === 'ending') member.child.kill('SIGTERM');
         return member.state === 'ready' ? this.end(member) : member.ended;
       }),
     );
