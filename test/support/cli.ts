@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { until } from './server.js';
 
-export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 export interface Cli {
   readonly child: ChildProcess;
@@ -24,14 +24,16 @@ export interface CliOptions {
   readonly env?: Record<string, string>;
   readonly cwd?: string;
   readonly uid?: number;
+  /** Another copy of it. */
+  readonly main?: string;
 }
 
 /** Start it. What still runs when the running test ends is killed. */
-export function cli(args: readonly string[], { env = {}, cwd, uid }: CliOptions = {}): Cli {
+export function cli(args: readonly string[], { env = {}, cwd, uid, main = MAIN }: CliOptions = {}): Cli {
   const clean = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('OFFLOOP_')),
   );
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const child = spawn(process.execPath, [main, ...args], {
     env: { ...clean, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     // A group of its own: what it leaves behind is found by it.
