@@ -6,6 +6,7 @@ const doors = {
   index: 'src/index.ts',
   'handlers/index': 'src/handlers/index.ts',
   'middleware/index': 'src/middleware/index.ts',
+  'testing/index': 'src/testing/index.ts',
 };
 
 export default defineConfig({
@@ -13,6 +14,8 @@ export default defineConfig({
     ...doors,
     // Not a door: what each worker thread runs. thread.cjs, which loads it, is copied as it is.
     'handlers/entry': 'src/handlers/entry.ts',
+    // Not a door either: the command line.
+    'cli/main': 'src/cli/main.ts',
   },
   format: ['esm'],
   platform: 'node',

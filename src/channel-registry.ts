@@ -1,18 +1,21 @@
 /** Every open channel of the process by its id, and where published data goes. Used on the I/O thread. */
+import { randomInt } from 'node:crypto';
 import { type ChannelLine, OP, type OpField, type Payload, type TopicHost } from './protocol.js';
 
 export class ChannelRegistry {
   private readonly lines = new Map<string, ChannelLine>();
   readonly hosts = new Set<TopicHost>();
+  /** Ids may be kept where other processes find them: one of theirs must not lead to a channel of ours. */
+  private readonly mark = randomInt(36 ** 5).toString(36);
   private nextPrefix = 1;
 
   get size(): number {
     return this.lines.size;
   }
 
-  /** A beginning for the ids of one thread, different from all others in this process. */
+  /** A beginning for the ids of one thread, different from all others in this process, and in practice from those of others. */
   newPrefix(): string {
-    return `${(this.nextPrefix++).toString(36)}.`;
+    return `${this.mark}.${(this.nextPrefix++).toString(36)}.`;
   }
 
   add(line: ChannelLine): void {

@@ -120,6 +120,11 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions, Body
   ip?: string;
   /** Port to bind; 0 = any free port, read it back from `server.port`. A port in use rejects with code EADDRINUSE. Default 8090. */
   port?: number;
+  /**
+   * Share the port with other processes of the same user that say so too: the kernel shares connections out among them (SO_REUSEPORT).
+   * Linux only, and not with port 0. Default false.
+   */
+  reusePort?: boolean;
   /** Path of a Unix domain socket to listen on instead of `ip` and `port`. */
   unix?: string;
   /** true: the handler is a module and runs on worker threads. false: it runs inline, on the I/O thread. Default true. */
@@ -222,6 +227,7 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
     ok: (v) => v === 'localhost' || (typeof v === 'string' && isIP(v) !== 0),
   },
   port: integer(0, 65535, 'a whole number from 0 to 65535'),
+  reusePort: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   // sun_path holds 108 bytes with the closing NUL; a longer path would be cut by the system, not refused.
   unix: {
     allowed: 'a path of 1 to 107 bytes',
@@ -264,6 +270,9 @@ const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>
   },
 };
 
+/** What each option of runServer may be, for whoever reads options out of something else. */
+export const OPTION_RULES: Readonly<Record<keyof ServerOptions, Rule>> = { ...POOL_RULES, ...SERVER_RULES };
+
 // ---------------------------------------------------------------------------------------------------------- resolved
 
 /** Pool options with the defaults filled in. */
@@ -285,6 +294,7 @@ export interface ResolvedPoolOptions {
 export interface ResolvedServerOptions {
   readonly ip: string;
   readonly port: number;
+  readonly reusePort: boolean;
   readonly unix: string | undefined;
   readonly maxBody: number;
   readonly streamBody: boolean;
@@ -344,7 +354,7 @@ export function resolveServerOptions(options: unknown = {}): {
   pool: ResolvedPoolOptions;
 } {
   const where = 'runServer';
-  check(where, options, { ...POOL_RULES, ...SERVER_RULES });
+  check(where, options, OPTION_RULES);
   const given = options as ServerOptions;
   const poolOptions = Object.fromEntries(
     POOL_KEYS.filter((key) => given[key] !== undefined).map((key) => [key, given[key]]),
@@ -361,15 +371,27 @@ export function resolveServerOptions(options: unknown = {}): {
     }
   }
   if (given.unix !== undefined) {
-    for (const clash of ['ip', 'port'] as const) {
+    for (const clash of ['ip', 'port', 'reusePort'] as const) {
       if (given[clash] !== undefined)
         refuse(where, clash, given[clash], 'nothing beside unix: a server listens in one place');
     }
   }
+  // Elsewhere the last one that binds gets everything, or nobody can.
+  if (given.reusePort === true && process.platform !== 'linux')
+    refuse(
+      where,
+      'reusePort',
+      true,
+      `false on ${process.platform}, whose kernel does not share connections out`,
+    );
+  // The engine never shares a port that the system has chosen.
+  if (given.reusePort === true && given.port === 0)
+    refuse(where, 'port', 0, 'a port above 0 beside reusePort: nobody else could know which one to share');
   return {
     server: {
       ip: given.ip ?? '0.0.0.0',
       port: given.port ?? 8090,
+      reusePort: given.reusePort ?? false,
       unix: given.unix,
       maxBody: given.maxBody ?? 8 * 1024 * 1024,
       streamBody: given.streamBody ?? false,
@@ -468,9 +490,18 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
 export interface StopOptions {
   /** Ms that running and queued work may take before it is cut. Default 10000. */
   timeout?: number;
+  /**
+   * Ms for which requests over connections that are open are still answered, each answer closing its connection, while no new connections
+   * are taken. On Linux it is over when no connection is left. Default 0: they are refused with a 503 at once.
+   */
+  grace?: number;
 }
 
-export function resolveStopOptions(options: unknown = {}, where = 'stop'): { readonly timeout: number } {
-  check(where, options, { timeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1') });
-  return { timeout: (options as StopOptions).timeout ?? 10_000 };
+const MS_RULE = integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1');
+
+export function resolveStopOptions(options: unknown = {}, where = 'stop'): Readonly<Required<StopOptions>> {
+  // A pool has no connections.
+  check(where, options, where === 'stop' ? { timeout: MS_RULE, grace: MS_RULE } : { timeout: MS_RULE });
+  const { timeout = 10_000, grace = 0 } = options as StopOptions;
+  return { timeout, grace };
 }

@@ -6,3 +6,6 @@ import { fileURLToPath } from 'node:url';
 
 /** What Piscina loads in every worker. A file path, as Piscina wants it. */
 export const workerEntry: string = fileURLToPath(new URL('./handlers/thread.cjs', import.meta.url));
+
+/** The command line. A server of several processes starts it again for each. */
+export const cliEntry: string = fileURLToPath(new URL('./cli/main.js', import.meta.url));

@@ -77,7 +77,7 @@ export interface Server extends AsyncDisposable {
   unmount(options?: Pick<MountOptions, 'path' | 'virtualHost'>): boolean;
   /**
    * Stop: no new connections; requests in flight and queued finish and close their connections; after `timeout` ms
-   * (default 10000) the rest is cut. Resolves when everything is closed: true, or false if it was not running.
+   * (default 10000) the rest is cut. With `grace`, requests over open connections are answered that long, before the time begins to run. Resolves when everything is closed: true, or false if it was not running.
    */
   stop(options?: StopOptions): Promise<boolean>;
   /** Resolves when the server has stopped. */
@@ -298,11 +298,13 @@ class OffloopServer implements Server {
   }
 
   async stop(options?: StopOptions): Promise<boolean> {
-    const { timeout } = resolveStopOptions(options);
+    const { timeout, grace } = resolveStopOptions(options);
     if (this.status !== 'running') return false;
     this.status = 'stopping';
-    const deadline = performance.now() + timeout;
     this.http.stopListening();
+    if (grace > 0) await this.http.whenDeserted(grace);
+    this.http.refuse();
+    const deadline = performance.now() + timeout;
     await within(this.http.whenIdle(), timeout);
     // Handlers whose clients are gone still run in our pool: they get what is left of the time.
     const left = Math.max(0, Math.ceil(deadline - performance.now()));

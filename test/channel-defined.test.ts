@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createWorkerPool } from 'offloop';
-import { channel, defineChannel } from 'offloop/handlers';
+import { asChannel, type Channel, channel, defineChannel, type HttpRequest } from 'offloop/handlers';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { Client } from './support/channel-client.js';
@@ -474,8 +474,18 @@ describe('a defined channel', () => {
     onTestFinished(() => ws.terminate());
     const client = new Client(ws);
     await until(() => test.server.stats().channels === 1, 'it is open');
-    // Ids are a prefix for each worker of the process, and a counter: see which it is.
-    for (let i = 0; i < 200 && client.messages.length === 0; i++) channel(`${i.toString(36)}.0`).send('you');
+    // Ids are a mark of the process, a prefix for each of its workers, and a counter: see which it is.
+    let mark = '';
+    const ofOurs = (req: HttpRequest): Channel => {
+      const one = asChannel(req);
+      mark = String(one.id.split('.', 1)[0]);
+      one.send('');
+      return one;
+    };
+    await test.server.mount(ofOurs, { path: '/mark', dispatch: false });
+    await (await fetch(`${test.url}/mark`)).text();
+    for (let i = 0; i < 200 && client.messages.length === 0; i++)
+      channel(`${mark}.${i.toString(36)}.0`).send('you');
     await until(() => client.messages.length > 0, 'it has been reached');
   });
 });

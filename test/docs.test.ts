@@ -108,10 +108,15 @@ describe('the code in the documentation', () => {
     folder = mkdtempSync(join(tmpdir(), 'offloop-docs-'));
     const modules = join(folder, 'node_modules');
     mkdirSync(join(modules, 'offloop'), { recursive: true });
-    const doors = { '.': './index.js', './handlers': './handlers.js', './middleware': './middleware.js' };
+    const doors = {
+      '.': './index.js',
+      './handlers': './handlers.js',
+      './middleware': './middleware.js',
+      './testing': './testing.js',
+    };
     writeFileSync(join(modules, 'offloop/package.json'), JSON.stringify({ type: 'module', exports: doors }));
     writeFileSync(join(modules, 'offloop/index.js'), SHIM);
-    for (const door of ['handlers', 'middleware']) {
+    for (const door of ['handlers', 'middleware', 'testing']) {
       const url = pathToFileURL(join(root, `dist/${door}/index.js`)).href;
       writeFileSync(join(modules, `offloop/${door}.js`), `export * from ${JSON.stringify(url)};`);
     }
@@ -238,8 +243,8 @@ describe('the documentation', () => {
     }
   });
 
-  it('names every export of both doors', () => {
-    const names = [...exportsOf('src/index.ts'), ...exportsOf('src/handlers/index.ts')];
+  it('names every export of the doors', () => {
+    const names = ['index', 'handlers/index', 'testing/index'].flatMap((door) => exportsOf(`src/${door}.ts`));
     expect(names).toEqual(expect.arrayContaining(['runServer', 'WorkerStats', 'compose', 'HttpRequest']));
     expect(names.filter((name) => !new RegExp(`\`${name}\\b`).test(reference))).toEqual([]);
   });

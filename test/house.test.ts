@@ -72,6 +72,21 @@ const RULES: Rule[] = [
     why: 'what only some middleware needs is an optional peer: it is loaded through src/middleware/peers.ts when such a middleware is made, with an error that says what to install',
   },
   {
+    from: /^src\/(?!(cli|testing)\/)/,
+    never: /^src\/(cli|testing)\//,
+    why: 'the command line and the testing helpers are leaves: each can be deleted with its tests, and nothing else breaks',
+  },
+  {
+    from: /^src\/testing\//,
+    never: /^src\/(io|pool|cli)\/|^src\/server\.ts$|^piscina$/,
+    why: 'src/testing starts servers through the door that everybody uses, and calls handlers as a worker does: it knows no sockets and no threads',
+  },
+  {
+    from: /^src\/(?!cli\/)/,
+    never: /^commander$/,
+    why: 'only the command line has arguments: programs that call runServer must not load a parser for them',
+  },
+  {
     from: /^src\/protocol\.ts$/,
     never: /.*/,
     why: 'src/protocol.ts is the plain data that crosses threads and is loaded on both sides: it imports nothing, so that neither side can leak into the other',

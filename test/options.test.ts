@@ -346,7 +346,7 @@ describe('the defaults of a server', () => {
   });
 
   it('leave ten seconds for a stop', () => {
-    expect(resolveStopOptions()).toEqual({ timeout: 10_000 });
+    expect(resolveStopOptions()).toEqual({ timeout: 10_000, grace: 0 });
   });
 });
 

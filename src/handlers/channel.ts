@@ -659,6 +659,11 @@ export function setWire(made: Wire): void {
   here[WIRE] = made;
 }
 
+/** @internal For handlers that run without a server: another one's way stays. */
+export function setWireIfNone(made: Wire): void {
+  here[WIRE] ??= made;
+}
+
 function wire(): Wire {
   const found = here[WIRE];
   if (found === undefined)

@@ -58,7 +58,7 @@ function hook(exports: Record<string, unknown>, name: string): (() => unknown) |
 
 async function importModule(url: string): Promise<Record<string, unknown>> {
   // Before the first import: Node remembers a URL it could not load and never tries it again.
-  const typeScript = /\.[cm]?ts$/.test(new URL(url).pathname) && !STRIPS_TYPES;
+  const typeScript = /\.[cm]?ts$/.test(new URL(url).pathname);
   if (typeScript) await registerTypeScript();
   try {
     return (await import(url)) as Record<string, unknown>;
@@ -74,12 +74,12 @@ async function importModule(url: string): Promise<Record<string, unknown>> {
   }
 }
 
-/** Whether this Node loads TypeScript by itself. */
-const STRIPS_TYPES = Boolean((process.features as { typescript?: unknown }).typescript);
-
 let registered: Promise<void> | undefined;
 
-/** Let tsx, an optional peer, load TypeScript. Without it some other loader may have been set up by the user. */
+/**
+ * Let tsx, an optional peer, load TypeScript, on every Node: those that strip types by themselves know neither enums nor imports of .ts files
+ * as .js. Without it Node does what it can, or some other loader that the user has set up.
+ */
 function registerTypeScript(): Promise<void> {
   // Both: a .ts file in a package that is not of type module is CommonJS to tsx.
   registered ??= Promise.all([import('tsx/cjs/api'), import('tsx/esm/api')]).then(

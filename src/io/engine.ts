@@ -94,7 +94,8 @@ export type OnRequest = (
 ) => void;
 
 export type Address =
-  | { readonly kind: 'tcp'; readonly ip: string; readonly port: number }
+  /** `shared`: with other processes that share it too. */
+  | { readonly kind: 'tcp'; readonly ip: string; readonly port: number; readonly shared: boolean }
   | { readonly kind: 'unix'; readonly path: string };
 
 export interface Listener {

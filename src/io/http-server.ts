@@ -5,6 +5,7 @@ import { REFUSALS, type Refusal } from '../errors.js';
 import type { ResolvedServerOptions } from '../options.js';
 import { FLAG_NOTHING, type TopicHost } from '../protocol.js';
 import { MAX_BACKPRESSURE, type ServerLine, type StreamLine, WebSocketLine } from './channel.js';
+import { openConnections } from './connections.js';
 import type { Address, Engine, EngineRequest, EngineResponse, Listener, UpgradeContext } from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
@@ -18,10 +19,16 @@ import { Router } from './router.js';
  */
 const LINGER = 500;
 
+/** Ms from one look for connections that are left to the next. */
+const LOOK_AROUND = 100;
+
 export class HttpServer implements ExchangeHost, TopicHost {
   readonly router = new Router();
   readonly development: boolean;
+  /** No new connections, and every answer closes its own. */
   stopping = false;
+  /** No new requests either. */
+  private refusing = false;
   /** Exchanges that are open now. */
   open = 0;
   /** Answers given since the start, by status. */
@@ -51,8 +58,9 @@ export class HttpServer implements ExchangeHost, TopicHost {
 
   /** Bind. Resolves with the port, 0 for a Unix socket. */
   async listen(engine: Engine): Promise<number> {
-    const { ip, port, unix } = this.options;
-    const address: Address = unix === undefined ? { kind: 'tcp', ip, port } : { kind: 'unix', path: unix };
+    const { ip, port, reusePort: shared, unix } = this.options;
+    const address: Address =
+      unix === undefined ? { kind: 'tcp', ip, port, shared } : { kind: 'unix', path: unix };
     const { maxWs, wsIdleTimeout, wsCompression } = this.options;
     this.listener = await engine.listen(address, this.take, {
       maxPayloadLength: maxWs,
@@ -83,7 +91,7 @@ export class HttpServer implements ExchangeHost, TopicHost {
       exchange = new Exchange(this, res, reader, context);
       this.open++;
       if (problem !== undefined) exchange.refuseLater(problem);
-      else if (this.stopping) exchange.turnAway(REFUSALS.stopping);
+      else if (this.refusing) exchange.turnAway(REFUSALS.stopping);
       else if (mount === undefined) exchange.turnAway(REFUSALS.notFound);
       else if (reader.contentLength > mount.maxBody)
         exchange.refuseAndLinger(REFUSALS.bodyTooLarge(reader.contentLength, mount.maxBody));
@@ -249,11 +257,26 @@ export class HttpServer implements ExchangeHost, TopicHost {
 
   // ------------------------------------------------------------------------------------------------------- the end
 
-  /** Take no more connections; every answer from now on closes its own. */
+  /** Take no more connections; every answer from now on closes its own. Channels are told to end. */
   stopListening(): void {
     this.stopping = true;
     this.listener?.stopListening();
     for (const line of [...this.lines.values()]) line.stop();
+  }
+
+  /** Resolves when no client has a connection any more, or after so many ms. */
+  async whenDeserted(ms: number): Promise<void> {
+    const until = performance.now() + ms;
+    for (;;) {
+      const left = until - performance.now();
+      if (left <= 0 || openConnections(this.listener?.port ?? 0) === 0) return;
+      await new Promise((resolve) => setTimeout(resolve, Math.min(left, LOOK_AROUND)));
+    }
+  }
+
+  /** Take no more requests. */
+  refuse(): void {
+    this.refusing = true;
   }
 
   /** Resolves when no exchange is open, and every channel has been told of its end. */

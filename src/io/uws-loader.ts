@@ -109,7 +109,7 @@ function firstLine(error: unknown): string {
   return String((error as Error | undefined)?.message ?? error).split('\n', 1)[0] as string;
 }
 
-function libc(): string {
+export function libc(): string {
   const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)
     ?.header;
   if (process.platform !== 'linux') return 'no glibc';

@@ -27,7 +27,7 @@ async function listen(
   const socket = await new Promise<unknown>((resolve) => {
     if (address.kind === 'unix') app.listen_unix(resolve, address.path);
     // Without the flag a second server on the port would bind too, and silently take half of the connections.
-    else app.listen(address.ip, address.port, uws.LIBUS_LISTEN_EXCLUSIVE_PORT, resolve);
+    else app.listen(address.ip, address.port, address.shared ? 0 : uws.LIBUS_LISTEN_EXCLUSIVE_PORT, resolve);
   });
   if (!socket) {
     app.close();

@@ -983,7 +983,7 @@ export class WorkerPool implements AsyncDisposable {
    * Take no more work, finish what is running and queued for at most `timeout` ms (default 10000), fail the rest, run
    * onWorkerStop and end the threads. Safe to call again: every call resolves when the pool is closed.
    */
-  close(options?: StopOptions): Promise<void> {
+  close(options?: Pick<StopOptions, 'timeout'>): Promise<void> {
     const { timeout } = resolveStopOptions(options, 'WorkerPool.close');
     this.closing ??= this.closeNow(timeout);
     return this.closing;
