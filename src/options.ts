@@ -408,7 +408,10 @@ function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {
 export interface MountOptions extends TimeLimitOptions, BodyOptions {
   /** Path prefix, matched on segment boundaries. Default '/'. */
   path?: string;
-  /** Host name, or names, that the mount answers for. Default: every host that no other mount claims. */
+  /**
+   * Host name, or names, that the mount answers for; `*.example.com` for every name below example.com, at any depth, that has
+   * no mount of its own. Default: every host that no other mount claims.
+   */
   virtualHost?: string | readonly string[];
   /** As in {@link ServerOptions}. Default true. */
   dispatch?: boolean;
@@ -416,7 +419,7 @@ export interface MountOptions extends TimeLimitOptions, BodyOptions {
   workerPool?: WorkerPool;
 }
 
-const HOST_NAME = /^[A-Za-z0-9._~-]+$|^\[[0-9A-Fa-f:.]+\]$/;
+const HOST_NAME = /^(?:\*\.)?[A-Za-z0-9._~-]+$|^\[[0-9A-Fa-f:.]+\]$/;
 const isHostName = (v: unknown): boolean => typeof v === 'string' && HOST_NAME.test(v);
 // biome-ignore lint/suspicious/noControlCharactersInRegex: a mount path with control characters can never match
 const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
@@ -429,7 +432,8 @@ const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
     ok: (v) => typeof v === 'string' && MOUNT_PATH.test(v),
   },
   virtualHost: {
-    allowed: 'a host name without a port, or a non-empty array of them',
+    allowed:
+      "a host name without a port, '*.' and a host name for all below that, or a non-empty array of them",
     ok: (v) => isHostName(v) || (Array.isArray(v) && v.length > 0 && v.every(isHostName)),
   },
   dispatch: SERVER_RULES.dispatch,
@@ -451,6 +455,8 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
   check(where, options, MOUNT_RULES);
   const given = options as MountOptions;
   const hosts = given.virtualHost ?? [];
+  if (given.dispatch === false && given.workerPool !== undefined)
+    refuse(where, 'dispatch', false, 'true beside workerPool: what runs inline runs on no pool');
   return {
     path: given.path ?? '/',
     virtualHosts: typeof hosts === 'string' ? [hosts] : hosts,

@@ -117,7 +117,8 @@ export async function runServer(
   const resolved = resolveServerOptions(options);
   const server = new OffloopServer(resolved.server, resolved.pool, resolved.workerPool);
   try {
-    await server.start(handler, resolved.dispatch);
+    await server.mountFirst(handler, resolved.dispatch);
+    await server.listen();
   } catch (error) {
     await server.stop({ timeout: 0 });
     throw error;
@@ -125,7 +126,19 @@ export async function runServer(
   return server;
 }
 
-class OffloopServer implements Server {
+/** A server that does not listen: what is mounted before `listen` is there when the first request comes. */
+export interface NewServer extends Server {
+  /** Bind the address. Rejects with EADDRINUSE and its kind. */
+  listen(): Promise<void>;
+}
+
+/** Make a server that is started later, for offloop/web. Stop it when `listen` rejects. @throws OFFLOOP_BAD_OPTION. */
+export function newServer(options: ServerOptions): NewServer {
+  const { server, pool, workerPool } = resolveServerOptions(options);
+  return new OffloopServer(server, pool, workerPool);
+}
+
+class OffloopServer implements NewServer {
   port = 0;
   status: ServerStatus = 'running';
 
@@ -135,6 +148,8 @@ class OffloopServer implements Server {
   private readonly listener: PoolListener;
   private readonly logError: (message: string, error: unknown) => void;
   private startedAt = 0;
+  /** Calls that mount something, so far. */
+  private turns = 0;
   private stopped: Promise<void>;
   private markStopped!: () => void;
 
@@ -154,12 +169,17 @@ class OffloopServer implements Server {
     });
   }
 
-  async start(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
-    const engine = createEngine();
+  /** The handler given to `runServer`. */
+  async mountFirst(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
+    // Where there is none, nothing need be loaded.
+    createEngine();
     const { limits, maxBody, streamBody } = this.options;
     const bodies = { maxBody, streamBody };
     await this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
-    this.port = await this.http.listen(engine);
+  }
+
+  async listen(): Promise<void> {
+    this.port = await this.http.listen(createEngine());
     this.startedAt = performance.now();
   }
 
@@ -206,11 +226,28 @@ class OffloopServer implements Server {
     bodies: Required<BodyOptions>,
     where: string,
   ): Promise<void> {
+    const turn = ++this.turns;
     const dispatcher = await this.resolve(handler, dispatch, pool, limits, where);
+    if (this.status !== 'running') {
+      dispatcher.close();
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
+    }
     const context = contextOf(path);
-    const mount: Mount = { context, dispatcher, ...bodies, line: `http\n${context}`, wantsAddress: false };
-    if (hosts.length === 0) this.http.router.set(undefined, path, mount);
-    for (const host of hosts) this.http.router.set(host, path, mount);
+    const mount: Mount = {
+      context,
+      dispatcher,
+      ...bodies,
+      line: `http\n${context}`,
+      wantsAddress: false,
+      turn,
+    };
+    const { router } = this.http;
+    // A later call for the same place may have been faster to load: the last one called wins.
+    const places = (hosts.length === 0 ? [undefined] : hosts).filter(
+      (host) => (router.at(host, path)?.turn ?? 0) < turn,
+    );
+    for (const host of places) router.set(host, path, mount);
+    if (places.length === 0) dispatcher.close();
   }
 
   private async resolve(
