@@ -6,6 +6,7 @@ const doors = {
   index: 'src/index.ts',
   'handlers/index': 'src/handlers/index.ts',
   'middleware/index': 'src/middleware/index.ts',
+  'web/index': 'src/web/index.ts',
 };
 
 export default defineConfig({

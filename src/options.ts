@@ -166,7 +166,7 @@ const RECYCLE = ['requests', 'ms', 'heapMb'];
 // A header value that goes to the wire as it is.
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
 
-const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
+export const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
   nMin: integer(1, 1024, 'a whole number of threads from 1 to 1024'),
   nMax: integer(1, 1024, 'a whole number of threads from 1 to 1024, at least nMin'),
   queueSize: integer(0, 2 ** 30, 'a whole number from 0 to 2^30'),
@@ -214,7 +214,7 @@ const BODY_RULES: Record<keyof BodyOptions, Rule> = {
   streamBody: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
 };
 
-const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
+export const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
   ...TIME_RULES,
   ...BODY_RULES,
   ip: {
@@ -336,14 +336,16 @@ function toStandardError(message: string, error: unknown): void {
   else console.error(`[offloop] ${message}`, error);
 }
 
-export function resolveServerOptions(options: unknown = {}): {
+export function resolveServerOptions(
+  options: unknown = {},
+  where = 'runServer',
+): {
   server: ResolvedServerOptions;
   dispatch: boolean;
   workerPool: WorkerPool | undefined;
   /** Options for the server's own pool, checked; made only when something is dispatched. */
   pool: ResolvedPoolOptions;
 } {
-  const where = 'runServer';
   check(where, options, { ...POOL_RULES, ...SERVER_RULES });
   const given = options as ServerOptions;
   const poolOptions = Object.fromEntries(
@@ -424,7 +426,7 @@ const isHostName = (v: unknown): boolean => typeof v === 'string' && HOST_NAME.t
 // biome-ignore lint/suspicious/noControlCharactersInRegex: a mount path with control characters can never match
 const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
 
-const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
+export const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
   ...TIME_RULES,
   ...BODY_RULES,
   path: {

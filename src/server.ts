@@ -9,6 +9,8 @@ import { InlineDispatcher } from './inline.js';
 import { HttpServer } from './io/http-server.js';
 import { contextOf, type Mount } from './io/router.js';
 import { createEngine } from './io/uws.js';
+import { NativeHandler } from './native.js';
+import { NativeDispatcher } from './native-dispatcher.js';
 import {
   type BodyOptions,
   type MountOptions,
@@ -27,8 +29,11 @@ import { MountQueue, type MountStats } from './pool/mount-queue.js';
 import { type PoolListener, WorkerPool, type WorkerPoolStats } from './pool/worker-pool.js';
 import type { Dispatcher, TimeLimits } from './protocol.js';
 
-/** A handler that runs inline: a function, or an object with `fetch`. */
-export type InlineHandler = Handler | { fetch(request: Request): Response | Promise<Response> };
+/** A handler that runs inline: a function, an object with `fetch`, or what `nativeHandler` of offloop/web makes. */
+export type InlineHandler =
+  | Handler
+  | { fetch(request: Request): Response | Promise<Response> }
+  | NativeHandler;
 
 /**
  * `running` until `stop` is called, `stopping` until the last connection is closed, then `stopped` for ever.
@@ -128,6 +133,8 @@ export async function runServer(
 
 /** A server that does not listen: what is mounted before `listen` is there when the first request comes. */
 export interface NewServer extends Server {
+  /** `where`: who is said to have been called wrongly. */
+  mount(handler: string | URL | InlineHandler, options?: MountOptions, where?: string): Promise<void>;
   /** Bind the address. Rejects with EADDRINUSE and its kind. */
   listen(): Promise<void>;
 }
@@ -190,8 +197,8 @@ class OffloopServer implements NewServer {
     return `http://${host}:${this.port}`;
   }
 
-  async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
-    const { path, virtualHosts, dispatch, workerPool, limits, bodies } = resolveMountOptions(options);
+  async mount(handler: string | URL | InlineHandler, options?: MountOptions, where = 'mount'): Promise<void> {
+    const { path, virtualHosts, dispatch, workerPool, limits, bodies } = resolveMountOptions(options, where);
     if (this.status !== 'running')
       throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
     const pool = workerPool ?? this.givenPool;
@@ -204,7 +211,7 @@ class OffloopServer implements NewServer {
       pool,
       { ...this.options.limits, ...limits },
       { maxBody, streamBody, ...bodies },
-      'mount',
+      where,
     );
   }
 
@@ -257,23 +264,11 @@ class OffloopServer implements NewServer {
     limits: TimeLimits,
     where: string,
   ): Promise<Dispatcher> {
-    if (typeof handler === 'string' || handler instanceof URL) {
-      const url = moduleUrl(handler);
+    const url = checkHandler(handler, dispatch, where);
+    if (handler instanceof NativeHandler) return new NativeDispatcher(handler, limits, this.logError);
+    if (url !== undefined) {
       if (dispatch) return await this.loadInto(pool, url, limits);
       return new InlineDispatcher((await loadModule(url)).handler, limits, this.logError);
-    }
-    if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
-      throw new OffloopTypeError(
-        'OFFLOOP_NO_HANDLER',
-        `${where}: the handler is ${handler === null ? 'null' : `a ${typeof handler}`}; give the path or URL of a handler module, or a function with { dispatch: false }.`,
-      );
-    }
-    if (dispatch) {
-      throw new OffloopTypeError(
-        'OFFLOOP_FUNCTION_NEEDS_INLINE',
-        `${where}: a function cannot cross threads, so it cannot run on the worker pool. Either put it into a module as its default export ` +
-          `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
-      );
     }
     return new InlineDispatcher(asHandler(handler, where), limits, this.logError);
   }
@@ -363,6 +358,29 @@ class OffloopServer implements NewServer {
     await this.stop();
     await this.stopped;
   }
+}
+
+/**
+ * Says what is wrong with a handler before anything is loaded. Returns the URL of a handler module, undefined for what is a
+ * handler itself. @throws OFFLOOP_MODULE_NOT_FOUND, OFFLOOP_NO_HANDLER, OFFLOOP_FUNCTION_NEEDS_INLINE.
+ */
+export function checkHandler(handler: unknown, dispatch: boolean, where: string): string | undefined {
+  if (typeof handler === 'string' || handler instanceof URL) return moduleUrl(handler);
+  if (handler instanceof NativeHandler) return undefined;
+  if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
+    throw new OffloopTypeError(
+      'OFFLOOP_NO_HANDLER',
+      `${where}: the handler is ${handler === null ? 'null' : `a ${typeof handler}`}; give the path or URL of a handler module, or a function with { dispatch: false }.`,
+    );
+  }
+  if (dispatch) {
+    throw new OffloopTypeError(
+      'OFFLOOP_FUNCTION_NEEDS_INLINE',
+      `${where}: a function cannot cross threads, so it cannot run on the worker pool. Either put it into a module as its default export ` +
+        `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
+    );
+  }
+  return undefined;
 }
 
 /** The module's URL, checked to exist: Node's own message for that is written for importers. */
