@@ -14,6 +14,8 @@ export default defineConfig({
     ...doors,
     // Not a door: what each worker thread runs. thread.cjs, which loads it, is copied as it is.
     'handlers/entry': 'src/handlers/entry.ts',
+    // Nor is this: what runDev loads into workers.
+    'web/dev-handler': 'src/web/dev-handler.ts',
   },
   format: ['esm'],
   platform: 'node',

@@ -6,3 +6,6 @@ import { fileURLToPath } from 'node:url';
 
 /** What Piscina loads in every worker. A file path, as Piscina wants it. */
 export const workerEntry: string = fileURLToPath(new URL('./handlers/thread.cjs', import.meta.url));
+
+/** What runDev loads in place of a handler module. */
+export const devHandler: string = new URL('./web/dev-handler.js', import.meta.url).href;

@@ -123,6 +123,9 @@ export async function run(handler, options = {}) {
   process.send('http://127.0.0.1:' + result.port);
   return result;
 }
+export async function runDev(handler, options) {
+  return web.runDev(handler, place(options));
+}
 export const stop = (options = {}) => web.stop(options.contexts ? options : place(options));
 `;
 

@@ -9,4 +9,5 @@ export {
 } from '../native.js';
 export type { Context, Contexts, RunInput, RunOptions, RunResult } from './options.js';
 export { run, type StopInput, server, stop } from './run.js';
+export { type DevInput, type DevOptions, runDev } from './run-dev.js';
 export type { WebServer } from './web-server.js';
