@@ -7,6 +7,7 @@ const doors = {
   'handlers/index': 'src/handlers/index.ts',
   'middleware/index': 'src/middleware/index.ts',
   'testing/index': 'src/testing/index.ts',
+  'web/index': 'src/web/index.ts',
 };
 
 export default defineConfig({
@@ -16,6 +17,8 @@ export default defineConfig({
     'handlers/entry': 'src/handlers/entry.ts',
     // Not a door either: the command line.
     'cli/main': 'src/cli/main.ts',
+    // Nor is this: what runDev loads into workers.
+    'web/dev-handler': 'src/web/dev-handler.ts',
   },
   format: ['esm'],
   platform: 'node',

@@ -37,9 +37,9 @@ export const ERROR_CODES = {
     'The request body has grown larger than maxBody while it was being read; uncaught it is answered 413.',
   OFFLOOP_BODY_USED: 'The request body has been read through req.body, so it cannot be read as a whole.',
   OFFLOOP_BODY_TOO_LARGE:
-    'A stream or a file that was to be sent as one WebSocket message is larger than 64 MiB.',
+    'A stream or a file for one WebSocket message is larger than 64 MiB; or more than 16 MiB wait for a client of a native handler.',
   OFFLOOP_MISSING_PACKAGE:
-    'A middleware needs a package that is not installed; the message says which, and how to install it.',
+    'A middleware, or runDev, needs a package that is not installed; the message says which, and how to install it.',
   OFFLOOP_NOT_SHARED:
     'Sessions or counts were to be kept in the memory of a worker, which is one of several and not forever.',
   OFFLOOP_SESSION_TOO_LARGE: 'A session does not fit into the cookie that is to hold it.',

@@ -1,5 +1,6 @@
 /** Door 1: what runs a server. Exports only. Handler modules import 'offloop/handlers' instead. */
 export { ERROR_CODES, type ErrorCode, OffloopError, OffloopTypeError } from './errors.js';
+export type { NativeHandler } from './native.js';
 export type {
   BodyOptions,
   EventKey,

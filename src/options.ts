@@ -171,7 +171,7 @@ const RECYCLE = ['requests', 'ms', 'heapMb'];
 // A header value that goes to the wire as it is.
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\uffff]*$/;
 
-const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
+export const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
   nMin: integer(1, 1024, 'a whole number of threads from 1 to 1024'),
   nMax: integer(1, 1024, 'a whole number of threads from 1 to 1024, at least nMin'),
   queueSize: integer(0, 2 ** 30, 'a whole number from 0 to 2^30'),
@@ -219,7 +219,7 @@ const BODY_RULES: Record<keyof BodyOptions, Rule> = {
   streamBody: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
 };
 
-const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
+export const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolOptions>, Rule> = {
   ...TIME_RULES,
   ...BODY_RULES,
   ip: {
@@ -346,14 +346,16 @@ function toStandardError(message: string, error: unknown): void {
   else console.error(`[offloop] ${message}`, error);
 }
 
-export function resolveServerOptions(options: unknown = {}): {
+export function resolveServerOptions(
+  options: unknown = {},
+  where = 'runServer',
+): {
   server: ResolvedServerOptions;
   dispatch: boolean;
   workerPool: WorkerPool | undefined;
   /** Options for the server's own pool, checked; made only when something is dispatched. */
   pool: ResolvedPoolOptions;
 } {
-  const where = 'runServer';
   check(where, options, OPTION_RULES);
   const given = options as ServerOptions;
   const poolOptions = Object.fromEntries(
@@ -430,7 +432,10 @@ function withoutUndefined<T extends object>(object: T | undefined): Partial<T> {
 export interface MountOptions extends TimeLimitOptions, BodyOptions {
   /** Path prefix, matched on segment boundaries. Default '/'. */
   path?: string;
-  /** Host name, or names, that the mount answers for. Default: every host that no other mount claims. */
+  /**
+   * Host name, or names, that the mount answers for; `*.example.com` for every name below example.com, at any depth, that has
+   * no mount of its own. Default: every host that no other mount claims.
+   */
   virtualHost?: string | readonly string[];
   /** As in {@link ServerOptions}. Default true. */
   dispatch?: boolean;
@@ -438,12 +443,12 @@ export interface MountOptions extends TimeLimitOptions, BodyOptions {
   workerPool?: WorkerPool;
 }
 
-const HOST_NAME = /^[A-Za-z0-9._~-]+$|^\[[0-9A-Fa-f:.]+\]$/;
+const HOST_NAME = /^(?:\*\.)?[A-Za-z0-9._~-]+$|^\[[0-9A-Fa-f:.]+\]$/;
 const isHostName = (v: unknown): boolean => typeof v === 'string' && HOST_NAME.test(v);
 // biome-ignore lint/suspicious/noControlCharactersInRegex: a mount path with control characters can never match
 const MOUNT_PATH = /^\/[^\s?#\x00-\x1f\x7f]*$/;
 
-const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
+export const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
   ...TIME_RULES,
   ...BODY_RULES,
   path: {
@@ -451,7 +456,8 @@ const MOUNT_RULES: Record<keyof MountOptions, Rule> = {
     ok: (v) => typeof v === 'string' && MOUNT_PATH.test(v),
   },
   virtualHost: {
-    allowed: 'a host name without a port, or a non-empty array of them',
+    allowed:
+      "a host name without a port, '*.' and a host name for all below that, or a non-empty array of them",
     ok: (v) => isHostName(v) || (Array.isArray(v) && v.length > 0 && v.every(isHostName)),
   },
   dispatch: SERVER_RULES.dispatch,
@@ -473,6 +479,8 @@ export function resolveMountOptions(options: unknown = {}, where = 'mount'): Res
   check(where, options, MOUNT_RULES);
   const given = options as MountOptions;
   const hosts = given.virtualHost ?? [];
+  if (given.dispatch === false && given.workerPool !== undefined)
+    refuse(where, 'dispatch', false, 'true beside workerPool: what runs inline runs on no pool');
   return {
     path: given.path ?? '/',
     virtualHosts: typeof hosts === 'string' ? [hosts] : hosts,

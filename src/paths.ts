@@ -9,3 +9,5 @@ export const workerEntry: string = fileURLToPath(new URL('./handlers/thread.cjs'
 
 /** The command line. A server of several processes starts it again for each. */
 export const cliEntry: string = fileURLToPath(new URL('./cli/main.js', import.meta.url));
+/** What runDev loads in place of a handler module. */
+export const devHandler: string = new URL('./web/dev-handler.js', import.meta.url).href;

@@ -98,6 +98,8 @@ export interface Invocation {
   openChannel(id: string, owner: ChannelOwner, accept: Accept | null): ChannelLine | null;
   /** The handler has answered with a body that comes bit by bit. Null when nobody waits for it any more. */
   openBody(owner: BodyOwner): BodyLine | null;
+  /** The handler wants no answer to be given: cut the connection. */
+  cut?(): void;
   /** It will not be run, or nobody waits for it any more: the answer that stands for this. */
   refuse(reason: RefusalReason, detail: RefusalDetail): void;
 }

@@ -9,6 +9,8 @@ import { InlineDispatcher } from './inline.js';
 import { HttpServer } from './io/http-server.js';
 import { contextOf, type Mount } from './io/router.js';
 import { createEngine } from './io/uws.js';
+import { NativeHandler } from './native.js';
+import { NativeDispatcher } from './native-dispatcher.js';
 import {
   type BodyOptions,
   type MountOptions,
@@ -27,8 +29,11 @@ import { MountQueue, type MountStats } from './pool/mount-queue.js';
 import { type PoolListener, WorkerPool, type WorkerPoolStats } from './pool/worker-pool.js';
 import type { Dispatcher, TimeLimits } from './protocol.js';
 
-/** A handler that runs inline: a function, or an object with `fetch`. */
-export type InlineHandler = Handler | { fetch(request: Request): Response | Promise<Response> };
+/** A handler that runs inline: a function, an object with `fetch`, or what `nativeHandler` of offloop/web makes. */
+export type InlineHandler =
+  | Handler
+  | { fetch(request: Request): Response | Promise<Response> }
+  | NativeHandler;
 
 /**
  * `running` until `stop` is called, `stopping` until the last connection is closed, then `stopped` for ever.
@@ -117,7 +122,8 @@ export async function runServer(
   const resolved = resolveServerOptions(options);
   const server = new OffloopServer(resolved.server, resolved.pool, resolved.workerPool);
   try {
-    await server.start(handler, resolved.dispatch);
+    await server.mountFirst(handler, resolved.dispatch);
+    await server.listen();
   } catch (error) {
     await server.stop({ timeout: 0 });
     throw error;
@@ -125,7 +131,21 @@ export async function runServer(
   return server;
 }
 
-class OffloopServer implements Server {
+/** A server that does not listen: what is mounted before `listen` is there when the first request comes. */
+export interface NewServer extends Server {
+  /** `where`: who is said to have been called wrongly. */
+  mount(handler: string | URL | InlineHandler, options?: MountOptions, where?: string): Promise<void>;
+  /** Bind the address. Rejects with EADDRINUSE and its kind. */
+  listen(): Promise<void>;
+}
+
+/** Make a server that is started later, for offloop/web. Stop it when `listen` rejects. @throws OFFLOOP_BAD_OPTION. */
+export function newServer(options: ServerOptions): NewServer {
+  const { server, pool, workerPool } = resolveServerOptions(options);
+  return new OffloopServer(server, pool, workerPool);
+}
+
+class OffloopServer implements NewServer {
   port = 0;
   status: ServerStatus = 'running';
 
@@ -135,6 +155,8 @@ class OffloopServer implements Server {
   private readonly listener: PoolListener;
   private readonly logError: (message: string, error: unknown) => void;
   private startedAt = 0;
+  /** Calls that mount something, so far. */
+  private turns = 0;
   private stopped: Promise<void>;
   private markStopped!: () => void;
 
@@ -154,12 +176,17 @@ class OffloopServer implements Server {
     });
   }
 
-  async start(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
-    const engine = createEngine();
+  /** The handler given to `runServer`. */
+  async mountFirst(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
+    // Where there is none, nothing need be loaded.
+    createEngine();
     const { limits, maxBody, streamBody } = this.options;
     const bodies = { maxBody, streamBody };
     await this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
-    this.port = await this.http.listen(engine);
+  }
+
+  async listen(): Promise<void> {
+    this.port = await this.http.listen(createEngine());
     this.startedAt = performance.now();
   }
 
@@ -170,8 +197,8 @@ class OffloopServer implements Server {
     return `http://${host}:${this.port}`;
   }
 
-  async mount(handler: string | URL | InlineHandler, options?: MountOptions): Promise<void> {
-    const { path, virtualHosts, dispatch, workerPool, limits, bodies } = resolveMountOptions(options);
+  async mount(handler: string | URL | InlineHandler, options?: MountOptions, where = 'mount'): Promise<void> {
+    const { path, virtualHosts, dispatch, workerPool, limits, bodies } = resolveMountOptions(options, where);
     if (this.status !== 'running')
       throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
     const pool = workerPool ?? this.givenPool;
@@ -184,7 +211,7 @@ class OffloopServer implements Server {
       pool,
       { ...this.options.limits, ...limits },
       { maxBody, streamBody, ...bodies },
-      'mount',
+      where,
     );
   }
 
@@ -206,11 +233,28 @@ class OffloopServer implements Server {
     bodies: Required<BodyOptions>,
     where: string,
   ): Promise<void> {
+    const turn = ++this.turns;
     const dispatcher = await this.resolve(handler, dispatch, pool, limits, where);
+    if (this.status !== 'running') {
+      dispatcher.close();
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
+    }
     const context = contextOf(path);
-    const mount: Mount = { context, dispatcher, ...bodies, line: `http\n${context}`, wantsAddress: false };
-    if (hosts.length === 0) this.http.router.set(undefined, path, mount);
-    for (const host of hosts) this.http.router.set(host, path, mount);
+    const mount: Mount = {
+      context,
+      dispatcher,
+      ...bodies,
+      line: `http\n${context}`,
+      wantsAddress: false,
+      turn,
+    };
+    const { router } = this.http;
+    // A later call for the same place may have been faster to load: the last one called wins.
+    const places = (hosts.length === 0 ? [undefined] : hosts).filter(
+      (host) => (router.at(host, path)?.turn ?? 0) < turn,
+    );
+    for (const host of places) router.set(host, path, mount);
+    if (places.length === 0) dispatcher.close();
   }
 
   private async resolve(
@@ -220,23 +264,11 @@ class OffloopServer implements Server {
     limits: TimeLimits,
     where: string,
   ): Promise<Dispatcher> {
-    if (typeof handler === 'string' || handler instanceof URL) {
-      const url = moduleUrl(handler);
+    const url = checkHandler(handler, dispatch, where);
+    if (handler instanceof NativeHandler) return new NativeDispatcher(handler, limits, this.logError);
+    if (url !== undefined) {
       if (dispatch) return await this.loadInto(pool, url, limits);
       return new InlineDispatcher((await loadModule(url)).handler, limits, this.logError);
-    }
-    if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
-      throw new OffloopTypeError(
-        'OFFLOOP_NO_HANDLER',
-        `${where}: the handler is ${handler === null ? 'null' : `a ${typeof handler}`}; give the path or URL of a handler module, or a function with { dispatch: false }.`,
-      );
-    }
-    if (dispatch) {
-      throw new OffloopTypeError(
-        'OFFLOOP_FUNCTION_NEEDS_INLINE',
-        `${where}: a function cannot cross threads, so it cannot run on the worker pool. Either put it into a module as its default export ` +
-          `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
-      );
     }
     return new InlineDispatcher(asHandler(handler, where), limits, this.logError);
   }
@@ -328,6 +360,29 @@ class OffloopServer implements Server {
     await this.stop();
     await this.stopped;
   }
+}
+
+/**
+ * Says what is wrong with a handler before anything is loaded. Returns the URL of a handler module, undefined for what is a
+ * handler itself. @throws OFFLOOP_MODULE_NOT_FOUND, OFFLOOP_NO_HANDLER, OFFLOOP_FUNCTION_NEEDS_INLINE.
+ */
+export function checkHandler(handler: unknown, dispatch: boolean, where: string): string | undefined {
+  if (typeof handler === 'string' || handler instanceof URL) return moduleUrl(handler);
+  if (handler instanceof NativeHandler) return undefined;
+  if (typeof handler !== 'function' && (typeof handler !== 'object' || handler === null)) {
+    throw new OffloopTypeError(
+      'OFFLOOP_NO_HANDLER',
+      `${where}: the handler is ${handler === null ? 'null' : `a ${typeof handler}`}; give the path or URL of a handler module, or a function with { dispatch: false }.`,
+    );
+  }
+  if (dispatch) {
+    throw new OffloopTypeError(
+      'OFFLOOP_FUNCTION_NEEDS_INLINE',
+      `${where}: a function cannot cross threads, so it cannot run on the worker pool. Either put it into a module as its default export ` +
+        `and pass the path of that: ${where}('./handler.js'); or run it inline, on the I/O thread: ${where}(handler, { dispatch: false }).`,
+    );
+  }
+  return undefined;
 }
 
 /** The module's URL, checked to exist: Node's own message for that is written for importers. */

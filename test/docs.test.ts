@@ -17,6 +17,7 @@ import { ERROR_CODES, runServer } from 'offloop';
 import * as middleware from 'offloop/middleware';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { EVENT_NAMES, resolveMountOptions, resolveServerOptions } from '../src/options.js';
+import { sortOptions } from '../src/web/options.js';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const read = (path: string): string => readFileSync(join(root, path), 'utf8');
@@ -102,6 +103,32 @@ export async function runServer(handler, options = {}) {
 }
 `;
 
+/** The same for offloop/web: one free port stands for each port that a block names. */
+const WEB_SHIM = `
+import * as web from ${JSON.stringify(pathToFileURL(join(root, 'dist/web/index.js')).href)};
+export * from ${JSON.stringify(pathToFileURL(join(root, 'dist/web/index.js')).href)};
+const ports = new Map();
+const place = (options) => ({ ...options, host: '127.0.0.1', port: ports.get(options.port ?? 8080) ?? 0 });
+const results = [];
+process.once('message', async () => {
+  await Promise.all(results.map((result) => web.stop(result)));
+  process.disconnect();
+});
+process.channel.unref();
+export async function run(handler, options = {}) {
+  const result = await web.run(handler, place(options));
+  if (options.port !== 0) ports.set(options.port ?? 8080, result.port);
+  ports.set(result.port, result.port);
+  results.push(result);
+  process.send('http://127.0.0.1:' + result.port);
+  return result;
+}
+export async function runDev(handler, options) {
+  return web.runDev(handler, place(options));
+}
+export const stop = (options = {}) => web.stop(options.contexts ? options : place(options));
+`;
+
 describe('the code in the documentation', () => {
   let folder: string;
   beforeAll(() => {
@@ -113,9 +140,11 @@ describe('the code in the documentation', () => {
       './handlers': './handlers.js',
       './middleware': './middleware.js',
       './testing': './testing.js',
+      './web': './web.js',
     };
     writeFileSync(join(modules, 'offloop/package.json'), JSON.stringify({ type: 'module', exports: doors }));
     writeFileSync(join(modules, 'offloop/index.js'), SHIM);
+    writeFileSync(join(modules, 'offloop/web.js'), WEB_SHIM);
     for (const door of ['handlers', 'middleware', 'testing']) {
       const url = pathToFileURL(join(root, `dist/${door}/index.js`)).href;
       writeFileSync(join(modules, `offloop/${door}.js`), `export * from ${JSON.stringify(url)};`);
@@ -271,6 +300,17 @@ describe('the documentation', () => {
         `options of ${name} without a row`,
       ).toEqual([]);
     }
+  });
+
+  it('names every export of offloop/web, and has a row for every option of its own', () => {
+    const page = read('docs/web.md');
+    const names = exportsOf('src/web/index.ts');
+    expect(names).toEqual(expect.arrayContaining(['run', 'NativeResponse']));
+    expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(page))).toEqual([]);
+    const others = [...optionsOf(resolveServerOptions)];
+    const own = optionsOf((options) => sortOptions('run', options)).filter((name) => !others.includes(name));
+    expect(own).toContain('autoStart');
+    expect([...own, 'port'].filter((name) => !page.includes(`\n| \`${name}\` |`))).toEqual([]);
   });
 
   it('explains every number of the stats', async () => {

@@ -411,6 +411,32 @@ describe('the examples', () => {
     expect(await closed).toEqual([1001, 'Server is shutting down']);
   });
 
+  it.runIf(curlIsHere)(
+    'tenants have a handler for all subdomains, and one answer for all other hosts',
+    async () => {
+      const { urls, stop } = await start('tenants');
+      const ask = async (host: string, path: string): Promise<string> =>
+        curl('-H', `Host: ${host}`, urls[0] + path);
+      expect(await ask('ada.example.com', '/notes')).toContain(
+        '{"tenant":"ada","context":"","rest":"/notes"}',
+      );
+      expect(await ask('bob.example.com', '/api/v1')).toContain(
+        '{"tenant":"bob","context":"/api","rest":"/v1"}',
+      );
+      expect(await ask('example.com', '/')).toBe('no such tenant\n421 15');
+      expect(await stop()).toBe(0);
+    },
+  );
+
+  it('dev shows errors as a page', async () => {
+    const { urls, stop } = await start('dev', 1, { CI: 'true' });
+    expect(await (await fetch(String(urls[0]))).text()).toContain('<h1>Hello</h1>');
+    const page = await fetch(`${urls[0]}/oops`, { headers: { accept: 'text/html' } });
+    expect([page.status, page.headers.get('content-type')]).toEqual([500, 'text/html; charset=utf-8']);
+    expect(await page.text()).toContain('this is what the error page is for');
+    await stop().catch((output: Error) => expect(output.message).toContain('GET /oops'));
+  });
+
   it('game remembers its number and the guesses of each connection', async () => {
     const { urls, stop } = await start('game');
     expect(await status(String(urls[0]))).toBe(426);

@@ -62,7 +62,7 @@ const RULES: Rule[] = [
     why: 'src/middleware runs where handlers run, in worker threads: it knows requests and responses (src/handlers) and nothing of sockets and pools',
   },
   {
-    from: /^src\/(?!middleware\/)/,
+    from: /^src\/(?!middleware\/|web\/dev-page\.ts$)/,
     never: /^src\/middleware\//,
     why: 'middleware is a leaf: the server must do without it, and a worker whose handlers use none must not load it',
   },
@@ -102,9 +102,19 @@ const RULES: Rule[] = [
     why: 'only src/io/uws-loader.ts loads the native engine: a build has to be chosen for this Node, platform and libc, and missing ones explained',
   },
   {
-    from: /^src\/(?!(server|index)\.ts$)/,
+    from: /^src\/(?!(server|index)\.ts$|web\/)/,
     never: /^src\/server\.ts$/,
     why: 'src/server.ts puts the house together; what it is made of must not know it',
+  },
+  {
+    from: /^src\/web\//,
+    never: /^(src\/io\/.*|src\/pool\/.*|piscina|uWebSockets\.js|@btc-vision\/.*|@trufflesuite\/.*)$/,
+    why: 'src/web stands on the server, as a program of a user does: it knows src/server.ts and the options, not what the server is made of',
+  },
+  {
+    from: /^src\/(?!web\/)/,
+    never: /^src\/web\//,
+    why: 'src/web is a leaf: the server must do without it',
   },
 ];
 
@@ -194,6 +204,7 @@ describe('the house', () => {
     visit(join(ROOT, 'dist/handlers/entry.js'));
     visit(join(ROOT, 'dist/handlers/index.js'));
     visit(join(ROOT, 'dist/middleware/index.js'));
+    visit(join(ROOT, 'dist/web/dev-handler.js'));
     expect(seen.size).toBeGreaterThan(1);
   });
 });

@@ -1,8 +1,9 @@
 import { pathToFileURL } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { createWorkerPool } from 'offloop';
+import { describe, expect, it, vi } from 'vitest';
 import { contextOf, type Mount, Router } from '../src/io/router.js';
 import { RawClient, WAYS } from './support/http-raw.js';
-import { fixture, serve } from './support/server.js';
+import { fixture, serve, until } from './support/server.js';
 
 const mount = (name: string): Mount =>
   ({ context: name, dispatcher: { close: () => undefined } }) as unknown as Mount;
@@ -100,6 +101,95 @@ describe('the router', () => {
     expect(match('other.org', '/b')).toBe('/b');
   });
 
+  it('finds wildcards for every name below, at any depth', () => {
+    const match = routerOf('/', '*.Example.com/');
+    for (const [host, found] of [
+      ['a.example.com', '*.Example.com/'],
+      ['A.EXAMPLE.COM:8090', '*.Example.com/'],
+      ['b.a.example.com', '*.Example.com/'],
+      [`${'x.'.repeat(2000)}example.com`, '*.Example.com/'],
+      ['example.com', '/'],
+      ['.example.com', '/'],
+      ['badexample.com', '/'],
+      ['a.example.com.evil.test', '/'],
+      ['com', '/'],
+      ['[::1]', '/'],
+      ['', '/'],
+    ] as const) {
+      expect([host, match(host, '/x')]).toEqual([host, found]);
+    }
+  });
+
+  it('prefers the name itself to a wildcard, and a longer wildcard to a shorter one', () => {
+    const match = routerOf('/', '*.com/', '*.b.example.com/', '*.example.com/', 'a.example.com/');
+    for (const [host, found] of [
+      ['a.example.com', 'a.example.com/'],
+      ['c.example.com', '*.example.com/'],
+      ['a.b.example.com', '*.b.example.com/'],
+      ['b.example.com', '*.example.com/'],
+      ['x.a.example.com', '*.example.com/'],
+      ['example.com', '*.com/'],
+      ['example.org', '/'],
+    ] as const) {
+      expect([host, match(host, '/')]).toEqual([host, found]);
+    }
+  });
+
+  it('finds nothing in a wildcard that has no such path, nor goes on to a shorter one', () => {
+    const match = routerOf('/', '*.com/b', '*.example.com/a');
+    expect(match('x.example.com', '/a')).toBe('*.example.com/a');
+    expect(match('x.example.com', '/b')).toBe(undefined);
+    expect(match('x.example.com', '/')).toBe(undefined);
+    expect(match('example.com', '/b')).toBe('*.com/b');
+  });
+
+  it('forgets wildcards that are gone, and how deep they were', () => {
+    const router = new Router();
+    router.set(undefined, '/', mount('any'));
+    router.set('*.a.b.c', '/', mount('deep'));
+    router.set('*.c', '/', mount('shallow'));
+    expect(router.list().map(({ virtualHost }) => virtualHost)).toEqual([null, '*.a.b.c', '*.c']);
+    expect(router.match('x.a.b.c', '/')?.context).toBe('deep');
+    expect(router.delete('*.A.b.c', '/')).toBe(true);
+    expect(router.match('x.a.b.c', '/')?.context).toBe('shallow');
+    expect(router.delete('*.c', '/')).toBe(true);
+    expect(router.delete('*.c', '/')).toBe(false);
+    expect(router.match('x.a.b.c', '/')?.context).toBe('any');
+  });
+
+  it('finds prefixes of any depth when deeper ones come and go', () => {
+    const router = new Router();
+    router.set(undefined, '/a', mount('a'));
+    expect(router.match('h', '/a/b/c/d')?.context).toBe('a');
+    router.set(undefined, '/a/b/c', mount('abc'));
+    expect(router.match('h', '/a/b/c/d')?.context).toBe('abc');
+    expect(router.match('h', '/a/b')?.context).toBe('a');
+    expect(router.delete(undefined, '/a/b/c')).toBe(true);
+    expect(router.match('h', '/a/b/c/d')?.context).toBe('a');
+    expect(router.delete(undefined, '/a')).toBe(true);
+    expect(router.match('h', '/a/b/c/d')).toBe(undefined);
+  });
+
+  it('looks up no more segments than its longest prefix has', () => {
+    const router = new Router();
+    for (let i = 0; i < 1000; i++) router.set(undefined, `/${i}/x`, mount(String(i)));
+    let looks = 0;
+    const get = vi.spyOn(Map.prototype, 'get').mockImplementation(function (
+      this: Map<unknown, unknown>,
+      key,
+    ) {
+      looks++;
+      return [...this].find(([k]) => k === key)?.[1];
+    });
+    try {
+      expect(router.match('h', `/7/x${'/b'.repeat(4000)}`)?.context).toBe('7');
+      expect(router.match('h', '/b'.repeat(4000))).toBe(undefined);
+    } finally {
+      get.mockRestore();
+    }
+    expect(looks).toBeLessThanOrEqual(4);
+  });
+
   it('falls back to the mounts without a host when the last one of a virtual host is gone', () => {
     const router = new Router();
     router.set(undefined, '/', mount('any'));
@@ -143,6 +233,10 @@ describe.each(WAYS)('a server with mounts of $way', ({ dispatch }) => {
     expect(await at('h', '/apis')).toEqual({ name: 'root', context: '', pathInfo: '/apis' });
     expect(await at('ONE.test:81', '/v/w')).toEqual({ name: 'vhost', context: '/v', pathInfo: '/w' });
     expect(await at('two.test', '/v')).toEqual({ name: 'vhost', context: '/v', pathInfo: '/' });
+    await test.server.mount(named('below'), { virtualHost: '*.two.test', dispatch });
+    expect(await at('a.b.two.test', '/%20/x')).toEqual({ name: 'below', context: '', pathInfo: '/%20/x' });
+    expect(test.server.stats().mounts.map(({ virtualHost }) => virtualHost)).toContain('*.two.test');
+    expect(test.server.unmount({ virtualHost: '*.two.test' })).toBe(true);
     expect(await at('two.test', '/api')).toBe(404);
     expect(test.server.unmount({ virtualHost: ['one.test', 'two.test'], path: '/v' })).toBe(true);
     expect(await at('two.test', '/api')).toEqual({ name: 'api', context: '/api', pathInfo: '/' });
@@ -197,5 +291,45 @@ describe.each(WAYS)('a server with mounts of $way', ({ dispatch }) => {
       code: 'OFFLOOP_MODULE_NOT_FOUND',
     });
     expect(await (await fetch(test.url)).json()).toMatchObject({ name: 'good' });
+  });
+});
+
+describe('mounting', () => {
+  const held = (event: string): URL => new URL(`?${event}`, pathToFileURL(fixture('http/held.mjs')));
+  const release = async (event: string): Promise<void> => {
+    await until(() => process.listenerCount(event) > 0, `held.mjs waits for ${event}`);
+    process.emit(event as 'exit', 0);
+  };
+  const where = { path: '/a', virtualHost: ['one.test', '*.two.test'], dispatch: false };
+
+  it('leaves what was asked for last, however long the others take to load', async () => {
+    const { server, port } = await serve(() => null, { dispatch: false });
+    const first = server.mount(held('first'), where);
+    await server.mount(() => ({ body: 'second' }), where);
+    await release('first');
+    await first;
+    const client = await RawClient.open(port);
+    client.send('GET /a HTTP/1.1\r\nHost: x.two.test\r\n\r\n');
+    expect((await client.response()).body.toString()).toBe('second');
+  });
+
+  it('is refused when the server has stopped meanwhile', async () => {
+    const { server } = await serve(() => null, { dispatch: false });
+    const mounted = server.mount(held('late'), where);
+    await server.stop({ timeout: 0 });
+    await release('late');
+    await expect(mounted).rejects.toMatchObject({ code: 'OFFLOOP_STOPPED' });
+  });
+
+  it('is refused on a pool that it would not use', async () => {
+    const pool = createWorkerPool({ nMax: 1 });
+    try {
+      const { server } = await serve(() => null, { dispatch: false });
+      await expect(
+        server.mount(() => null, { path: '/a', dispatch: false, workerPool: pool }),
+      ).rejects.toThrow('mount: option dispatch is false (boolean); allowed: true beside workerPool');
+    } finally {
+      await pool.close();
+    }
   });
 });

@@ -418,6 +418,12 @@ export class Exchange
     this.res.close();
   }
 
+  cut(): void {
+    if (this.over) return;
+    this.hook();
+    this.cutStream();
+  }
+
   failStream(error: unknown): void {
     if (this.over) return;
     this.host.failed(`${this.method} ${this.path}`, error);

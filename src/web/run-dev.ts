@@ -1,0 +1,186 @@
+/** `run` for development: code is reloaded when it is saved, errors are shown, and the browser opens. */
+import { relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Rule } from '../check.js';
+import { asHandler, loadModule } from '../handlers/module.js';
+import { NativeHandler } from '../native.js';
+import { devHandler } from '../paths.js';
+import { checkHandler, type InlineHandler } from '../server.js';
+import { hasBrowser, loadOpener } from './browser.js';
+import { importsOf } from './imports.js';
+import { type RunInput, type RunResult, type Sorted, sortOptions } from './options.js';
+import { runSorted } from './run.js';
+import { WatchedFiles } from './watched-files.js';
+import { serverAt, type WebServer } from './web-server.js';
+
+/** What {@link runDev} takes beside the options of `run`. */
+export interface DevOptions {
+  /** Open the page in a browser. Default: where there is one, and the package `open`. */
+  readonly open?: boolean | string;
+  /** Files and folders that are watched beside the handler module and what it imports: templates, data. */
+  readonly watch?: string | readonly string[];
+  /** Called when new code is in service, with null, or does not load, with its error. Default: says so on the console. */
+  readonly onReload?: (error: unknown, file: string) => void;
+}
+
+export type DevInput = RunInput & DevOptions;
+
+const isPath = (v: unknown): boolean => typeof v === 'string' && v !== '';
+const RULES: Record<keyof DevOptions, Rule> = {
+  open: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
+  watch: {
+    allowed: 'a path, or an array of paths',
+    ok: (v) => isPath(v) || (Array.isArray(v) && v.every(isPath)),
+  },
+  onReload: { allowed: 'a function', ok: (v) => typeof v === 'function' },
+};
+
+/** Ms without a further change until code is reloaded: an editor writes more than once, a checkout many files. */
+const SETTLE = 50;
+
+/**
+ * Run a handler for development, as `run` does otherwise. Its module, and what that imports, is watched: when it changes fresh workers
+ * load it, and where it does not load the old code goes on and the error is shown. What handlers throw is shown as a page, with source and
+ * stack. `development` is on unless it is given. Watching ends when the handler is stopped or replaced, and keeps no process alive.
+ *
+ * @throws as `run`; OFFLOOP_MISSING_PACKAGE for `open: true` without the package `open`.
+ */
+export async function runDev(
+  handler: string | URL | InlineHandler,
+  options?: DevInput | PromiseLike<DevInput>,
+): Promise<RunResult> {
+  const sorted = sortOptions('runDev', await options, RULES);
+  const { result } = sorted;
+  const { open, watch = [], onReload = say } = result as DevOptions;
+  for (const name of Object.keys(RULES)) delete (result as Partial<DevOptions>)[name as keyof DevOptions];
+  const url = checkHandler(handler, result.dispatch, 'runDev');
+  if (serverAt('runDev', result.host, result.port, {}, false) === undefined) {
+    result.development ??= true;
+    sorted.server.development ??= true;
+  }
+  const opens = open === undefined ? hasBrowser() : open === true;
+  const openPage = opens ? await loadOpener(open === true) : null;
+  const places = (typeof watch === 'string' ? [watch] : watch).map((path) => resolve(path));
+  const reloads = url !== undefined && result.dispatch;
+  const reloader = reloads ? new Reloader(fileURLToPath(url), places, onReload) : undefined;
+  let done: RunResult;
+  try {
+    done = await runSorted('runDev', await shown(handler, url, sorted), sorted, {
+      released: () => reloader?.close(),
+    });
+  } catch (error) {
+    reloader?.close();
+    throw error;
+  }
+  reloader?.attach(serverAt('runDev', done.host, done.port, {}, false));
+  if (done.autoStart) await openPage?.(pageOf(done));
+  return done;
+}
+
+/** The handler with the error page around it. */
+async function shown(
+  handler: string | URL | InlineHandler,
+  url: string | undefined,
+  { result }: Sorted,
+): Promise<string | URL | InlineHandler> {
+  if (handler instanceof NativeHandler) return handler;
+  if (url !== undefined && result.dispatch) {
+    const wrapper = new URL(devHandler);
+    wrapper.searchParams.set('module', url);
+    return wrapper;
+  }
+  const inline = url === undefined ? asHandler(handler, 'runDev') : (await loadModule(url)).handler;
+  const { withErrorPage } = await import('./dev-page.js');
+  return withErrorPage(inline);
+}
+
+/** Where a browser on this machine finds it. */
+function pageOf({ host, port, path }: RunResult): string {
+  const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `http://${name}:${port}${path}`;
+}
+
+/** Reloads the code of a server when its files change. */
+class Reloader {
+  private server: WebServer | undefined;
+  /** Something has changed while the code was loaded for the first time. */
+  private missed = false;
+  private readonly files: WatchedFiles;
+  private timer: NodeJS.Timeout | undefined;
+  private file = '';
+  private reloading = false;
+  private again = false;
+  private closed = false;
+
+  constructor(
+    private readonly entry: string,
+    private readonly places: readonly string[],
+    private readonly onReload: (error: unknown, file: string) => void,
+  ) {
+    this.files = new WatchedFiles((file) => {
+      this.file = file;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => void this.reload(), SETTLE).unref();
+    });
+    this.look();
+  }
+
+  attach(server: WebServer | undefined): void {
+    this.server = server;
+    if (this.missed) void this.reload();
+  }
+
+  close(): void {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.files.close();
+  }
+
+  private look(): void {
+    this.files.set(importsOf(this.entry), this.places);
+  }
+
+  private async reload(): Promise<void> {
+    this.again = true;
+    if (this.reloading) return;
+    this.reloading = true;
+    while (this.again && !this.closed) {
+      this.again = false;
+      const { file } = this;
+      // What is imported now may be other files than before, and may change while it is loaded.
+      this.look();
+      const error = await this.load();
+      if (!this.closed && error !== STOPPED) this.tell(error, file);
+    }
+    this.reloading = false;
+  }
+
+  private async load(): Promise<unknown> {
+    this.missed = this.server === undefined;
+    const instance = this.server?.instance;
+    // It loads the code that is there when it starts.
+    if (!instance) return STOPPED;
+    try {
+      await instance.reload();
+      return null;
+    } catch (error) {
+      return instance.status === 'running' ? error : STOPPED;
+    }
+  }
+
+  private tell(error: unknown, file: string): void {
+    try {
+      this.onReload(error, file);
+    } catch {
+      // As for loggers.
+    }
+  }
+}
+
+const STOPPED = Symbol('stopped');
+
+function say(error: unknown, file: string): void {
+  const name = relative(process.cwd(), file);
+  if (error === null) console.log(`[offloop] reloaded: ${name} has changed`);
+  else console.error(`[offloop] ${name} has changed and does not load, the old code goes on:`, error);
+}
