@@ -13,7 +13,7 @@ export interface App {
 }
 
 /** `stats`: what is answered under --stats-path; by default the numbers of this server. */
-export async function startApp(plan: Plan, stats?: (server: Server) => unknown): Promise<App> {
+export async function startApp(plan: Plan, stats?: (server: Server) => Promise<unknown>): Promise<App> {
   const { mounts, own } = plan;
   const pooled = mounts.filter(({ dispatch }) => dispatch);
   const pool = pooled.length > 0 ? createWorkerPool(plan.pool) : undefined;

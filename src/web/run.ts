@@ -62,12 +62,11 @@ export async function stop(options?: Later<StopInput>): Promise<boolean> {
   const { host, port, path, contexts } = result;
   const { timeout } = result as { timeout?: number };
   const limit = timeout === undefined ? {} : { timeout };
-  const undone = await Promise.all(
-    contexts.size > 0
-      ? handlesIn(contexts).map(([server, places]) => server.unbind(places, limit))
-      : [serverAt('stop', host, port, {}, false)?.unbind(contextsOf(path, hosts), limit)],
-  );
-  return undone.includes(true);
+  if (contexts.size > 0) {
+    const undone = handlesIn(contexts).map(([server, places]) => server.unbind(places, limit));
+    return (await Promise.all(undone)).includes(true);
+  }
+  return (await serverAt('stop', host, port, {}, false)?.unbind(contextsOf(path, hosts), limit)) ?? false;
 }
 
 /**
