@@ -132,6 +132,13 @@ describe.each(WAYS)('a Node-style handler, $way', ({ dispatch }) => {
     expect(test.errors).toEqual([]);
   });
 
+  it('answers 500 when what listens to a large body fails', async () => {
+    const answer = await ask('/listening', { method: 'POST', body: new Uint8Array(3 * MIB) });
+    expect(answer.status).toBe(500);
+    await until(() => test.errors.length > 0, 'it has been logged');
+    expect(failures()).toEqual(['on purpose']);
+  });
+
   it('is not asked any more when its body grows too large', async () => {
     const client = await raw();
     client.send('POST /large HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n');
@@ -218,6 +225,34 @@ describe.each(WAYS)('a Node-style handler, $way', ({ dispatch }) => {
   it('has been the same all the time', () => {
     expect(test.server.stats().pool?.workers ?? []).toHaveLength(dispatch ? 1 : 0);
     expect(test.events.filter((event) => event.includes('worker'))).toEqual([]);
+  });
+});
+
+describe.each(WAYS)('a Node-style handler inside of middleware, $way', ({ dispatch }) => {
+  let test: TestServer;
+  beforeAll(async () => {
+    test = await startServer(fixture('node-wrapped.mjs'), { dispatch, nMin: 1, nMax: 1 });
+  });
+  afterAll(() => test.stop());
+
+  it('sees the request as middleware shows it', async () => {
+    const headers = { 'x-forwarded-for': '192.0.2.7', 'x-forwarded-proto': 'https' };
+    const answer = await fetch(`${test.url}/facts`, { headers });
+    expect(await answer.json()).toEqual(['192.0.2.7', 'https', 'yes', new URL(test.url).host]);
+    expect(answer.headers.get('x-request-id')).not.toBeNull();
+  });
+
+  it('has its answer changed', async () => {
+    const answer = await fetch(`${test.url}/long`, { headers: { 'accept-encoding': 'gzip' } });
+    expect(answer.headers.get('content-encoding')).toBe('gzip');
+    expect(answer.headers.get('x-content-type-options')).toBe('nosniff');
+    expect(await answer.text()).toBe('long '.repeat(10_000));
+  });
+
+  it.each([10, 3 * MIB])('gets a body of %i bytes, and sends it back', async (size) => {
+    const body = new Uint8Array(size).fill(7);
+    const answer = await fetch(`${test.url}/echo`, { method: 'POST', body });
+    expect(Buffer.from(await answer.arrayBuffer()).equals(body)).toBe(true);
   });
 });
 

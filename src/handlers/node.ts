@@ -1,7 +1,7 @@
 /** Node-style handlers: a `(req, res)` listener, as Express, Koa and Fastify have one. */
 import { OffloopTypeError } from '../errors.js';
 import { text } from './helpers.js';
-import { Call, type NodeListener } from './node/call.js';
+import { Call, type NodeHttp, type NodeListener } from './node/call.js';
 import type { Handler } from './types.js';
 
 export type { NodeListener };
@@ -15,7 +15,7 @@ export type { NodeListener };
 export function nodeHandler(listener: NodeListener): Handler {
   if (typeof listener !== 'function') throw notAListener(listener);
   // Loaded here and not by every worker.
-  const http = process.getBuiltinModule('node:http');
+  const http = process.getBuiltinModule('node:http') as NodeHttp;
   return (req) =>
     req.isWebSocket
       ? text('This handler takes no WebSockets', { status: 501 })

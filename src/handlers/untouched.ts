@@ -14,8 +14,12 @@ export function headerLines(req: HttpRequest): string[] {
   return (req._root._lines as string[]).slice(HEAD_FIELDS);
 }
 
+/** Whether all of the body is here. */
+export function isWhole(req: HttpRequest): req is RingRequest {
+  return isUntouched(req, 'body') && req._streamed === undefined;
+}
+
 /** The body, if all of it is here; undefined if it is still to be read. */
 export function wholeBody(req: HttpRequest): Uint8Array<ArrayBuffer> | undefined {
-  if (!isUntouched(req, 'body') || req._streamed !== undefined) return undefined;
-  return req._own();
+  return isWhole(req) ? req._own() : undefined;
 }

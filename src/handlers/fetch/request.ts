@@ -129,6 +129,7 @@ export function prepareGlobals(): void {
     construct: (Target, [input, ...rest]: [unknown], newTarget: NewableFunction) =>
       Reflect.construct(Target, [LazyRequest.realOf(input) ?? input, ...rest], newTarget) as Request,
   });
+  Object.defineProperty(prototype, 'constructor', { value: globalThis.Request, configurable: true });
   globalThis.fetch = new Proxy(globalThis.fetch, {
     apply: (target, self, [input, ...rest]: [unknown]) =>
       Reflect.apply(target, self, [LazyRequest.realOf(input) ?? input, ...rest]) as Promise<Response>,

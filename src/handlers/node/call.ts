@@ -18,25 +18,11 @@ interface Internals {
   _contentLength: number | null;
   _closed: boolean;
   destroyed: boolean;
+  _storeHeader(firstLine: string, headers: unknown): void;
   [flag: symbol]: boolean;
 }
 type Response = Http.ServerResponse & Internals;
-
-/**
- * Nothing is framed here: what is written is the body itself. So a response is chunked only as long as its head is being made, where it
- * decides what the head may say.
- */
-const NEVER_CHUNKED: PropertyDescriptor = {
-  get(this: Internals): boolean {
-    return this._header === null && this[chunked] === true;
-  },
-  set(this: Internals, value: boolean) {
-    this[chunked] = value;
-  },
-  enumerable: true,
-  configurable: true,
-};
-const chunked = Symbol('chunked');
+export type NodeHttp = typeof Http & { readonly ServerResponse: { readonly prototype: Response } };
 
 /** Node sets it when a write has to wait, and expects the server to take it back when it emits 'drain'. */
 let needDrain: symbol | undefined;
@@ -70,7 +56,7 @@ export class Call implements SocketOwner, OutgoingOwner {
 
   constructor(
     private readonly request: HttpRequest,
-    http: typeof Http,
+    private readonly http: NodeHttp,
   ) {
     const socket = new NodeSocket(this);
     this.socket = socket;
@@ -82,7 +68,7 @@ export class Call implements SocketOwner, OutgoingOwner {
     this.res = res;
     // The engine writes it.
     res.sendDate = false;
-    Object.defineProperty(res, 'chunkedEncoding', NEVER_CHUNKED);
+    res._storeHeader = this.storeHead;
     res.assignSocket(socket as never);
     res.on('prefinish', () => this.end());
     res.on('finish', () => this.finish());
@@ -107,6 +93,13 @@ export class Call implements SocketOwner, OutgoingOwner {
   }
 
   // ----------------------------------------------------------------------------------------------- to the response
+
+  /** In place of a method of Node's: has the head made, and nothing framed. What is written is the body itself. */
+  private readonly storeHead = (firstLine: string, headers: unknown): void => {
+    const { res } = this;
+    this.http.ServerResponse.prototype._storeHeader.call(res, firstLine, headers);
+    res.chunkedEncoding = false;
+  };
 
   written(data: string | Uint8Array, encoding: BufferEncoding | null, done: Done | undefined): boolean {
     const { res, out } = this;

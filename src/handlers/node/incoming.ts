@@ -1,7 +1,7 @@
 /** Makes the IncomingMessage of a request. */
 import type { IncomingMessage } from 'node:http';
 import type { HttpRequest } from '../types.js';
-import { headerLines, wholeBody } from '../untouched.js';
+import { headerLines, isWhole, wholeBody } from '../untouched.js';
 import type { NodeSocket } from './socket.js';
 
 /** How Node's own parser hands headers to a request: they are looked at when somebody reads them. */
@@ -23,9 +23,8 @@ export class Feed {
     private readonly socket: NodeSocket,
     private readonly failed: (error: Error) => void,
   ) {
-    const bytes = wholeBody(request);
-    // A body that is there has been received, and so has none.
-    message.complete = bytes !== undefined || request.body === null;
+    // What is there has been received, and so has nothing.
+    message.complete = isWhole(request) || request.body === null;
   }
 
   /** Give the message the next piece. */
@@ -48,16 +47,20 @@ export class Feed {
     if (this.reader === undefined) this.end();
     else {
       this.reading = true;
-      this.reader.read().then(
-        ({ done, value }) => {
-          this.reading = false;
-          if (this.over) return;
-          this.socket.moved();
-          if (done) this.end();
-          else message.push(asBuffer(value));
-        },
-        (error: unknown) => this.broken(error),
-      );
+      this.reader
+        .read()
+        .then(
+          ({ done, value }) => {
+            this.reading = false;
+            if (this.over) return;
+            this.socket.moved();
+            if (done) this.end();
+            else message.push(asBuffer(value));
+          },
+          (error: unknown) => this.broken(error),
+        )
+        // Thrown by whoever listens for data.
+        .catch((error: unknown) => this.failed(error as Error));
     }
   }
 

@@ -85,7 +85,9 @@ export class Outgoing implements AsyncIterableIterator<Chunk> {
     const chunks: Chunk[] = [];
     for (const { chunk, done } of this.queue.splice(0)) {
       if (chunk.length > 0) chunks.push(chunk);
-      if (done !== undefined) process.nextTick(done);
+      // Bytes are the handler's again when it is called back, and are encoded in microtasks at the latest: a tick asked for in one comes
+      // behind them all.
+      if (done !== undefined) queueMicrotask(() => process.nextTick(done));
     }
     const [first = ''] = chunks;
     if (chunks.length <= 1) return first;
