@@ -62,11 +62,10 @@ export async function stop(options?: Later<StopInput>): Promise<boolean> {
   const { host, port, path, contexts } = result;
   const { timeout } = result as { timeout?: number };
   const limit = timeout === undefined ? {} : { timeout };
-  const undone = await Promise.all(
-    contexts.size > 0
-      ? handlesIn(contexts).map(([server, places]) => server.unbind(places, limit))
-      : [serverAt('stop', host, port, {}, false)?.unbind(contextsOf(path, hosts), limit)],
-  );
+  const here = serverAt('stop', host, port, {}, false);
+  const wanted: [WebServerHandle, readonly Context[]][] =
+    contexts.size > 0 ? handlesIn(contexts) : here === undefined ? [] : [[here, contextsOf(path, hosts)]];
+  const undone = await Promise.all(wanted.map(([server, places]) => server.unbind(places, limit)));
   return undone.includes(true);
 }
 
