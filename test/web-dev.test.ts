@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type DevInput, nativeHandler, type RunInput, type RunResult, run, runDev, stop } from 'offloop/web';
-import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { hasBrowser, loadOpener } from '../src/web/browser.js';
 import { importsOf } from '../src/web/imports.js';
 import { fixture, until } from './support/server.js';
@@ -206,28 +206,25 @@ describe('a browser', () => {
 });
 
 describe('the page', () => {
-  const opened: string[] = [];
-  const browser = new EventEmitter();
-  beforeEach(() => {
-    opened.length = 0;
-    vi.doMock('open', () => ({ default: (url: string) => Promise.resolve(opened.push(url) && browser) }));
-    return () => vi.doUnmock('open');
-  });
+  const url = 'http://localhost:1/';
 
   it('is opened, and nobody minds when there is no browser after all', async () => {
-    expect(await (await loadOpener(false))?.('http://localhost:1/')).toBe(true);
-    expect(opened).toEqual(['http://localhost:1/']);
+    const opened: string[] = [];
+    const browser = new EventEmitter();
+    const open = (page: string): Promise<EventEmitter> => Promise.resolve(opened.push(page) && browser);
+    const opener = await loadOpener(true, () => Promise.resolve({ default: open }));
+    expect(await opener?.(url)).toBe(true);
+    expect(opened).toEqual([url]);
     expect(browser.emit('error', new Error('ENOENT'))).toBe(true);
-    vi.doMock('open', () => ({ default: () => Promise.reject(new Error('none')) }));
-    expect(await (await loadOpener(true))?.('http://localhost:1/')).toBe(false);
+    const never = { default: () => Promise.reject(new Error('no browser')) };
+    expect(await (await loadOpener(true, () => Promise.resolve(never)))?.(url)).toBe(false);
+    expect(await loadOpener(true)).toBeTypeOf('function');
   });
 
   it('needs a package, which is asked for only by who wants it', async () => {
-    vi.doMock('open', () => {
-      throw new Error('not installed');
-    });
-    expect(await loadOpener(false)).toBe(null);
-    await expect(loadOpener(true)).rejects.toMatchObject({
+    const missing = (): Promise<never> => Promise.reject(new Error('not installed'));
+    expect(await loadOpener(false, missing)).toBe(null);
+    await expect(loadOpener(true, missing)).rejects.toMatchObject({
       code: 'OFFLOOP_MISSING_PACKAGE',
       message: expect.stringContaining('npm install --save-dev open') as string,
     });

@@ -10,6 +10,11 @@ export function hasBrowser(env: NodeJS.ProcessEnv = process.env, platform = proc
   return is('DISPLAY') || is('WAYLAND_DISPLAY') || is('WSL_DISTRO_NAME');
 }
 
+/** The part of the package open that is used. */
+interface OpenModule {
+  default(url: string): Promise<{ on(event: 'error', heard: () => void): unknown }>;
+}
+
 /** Opens a page. Resolves with whether a browser has been asked to. */
 export type Opener = (url: string) => Promise<boolean>;
 
@@ -17,10 +22,13 @@ export type Opener = (url: string) => Promise<boolean>;
  * What opens pages, or null without the package for it. `must`: it has to be there.
  * @throws OFFLOOP_MISSING_PACKAGE.
  */
-export async function loadOpener(must: boolean): Promise<Opener | null> {
-  let open: (url: string) => Promise<{ on(event: 'error', heard: () => void): unknown }>;
+export async function loadOpener(
+  must: boolean,
+  load: () => Promise<OpenModule> = () => import('open'),
+): Promise<Opener | null> {
+  let open: OpenModule['default'];
   try {
-    ({ default: open } = await import('open'));
+    ({ default: open } = await load());
   } catch (cause) {
     if (!must) return null;
     const message =

@@ -62,11 +62,11 @@ export async function stop(options?: Later<StopInput>): Promise<boolean> {
   const { host, port, path, contexts } = result;
   const { timeout } = result as { timeout?: number };
   const limit = timeout === undefined ? {} : { timeout };
-  if (contexts.size > 0) {
-    const undone = handlesIn(contexts).map(([server, places]) => server.unbind(places, limit));
-    return (await Promise.all(undone)).includes(true);
-  }
-  return (await serverAt('stop', host, port, {}, false)?.unbind(contextsOf(path, hosts), limit)) ?? false;
+  const here = serverAt('stop', host, port, {}, false);
+  const wanted: [WebServerHandle, readonly Context[]][] =
+    contexts.size > 0 ? handlesIn(contexts) : here === undefined ? [] : [[here, contextsOf(path, hosts)]];
+  const undone = await Promise.all(wanted.map(([server, places]) => server.unbind(places, limit)));
+  return undone.includes(true);
 }
 
 /**
