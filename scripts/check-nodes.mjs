@@ -135,6 +135,9 @@ for (const version of versions) {
   const node = libs === undefined ? plain : patched(plain, version, libs);
   const env = { ...process.env, PATH: `${join(node, '..')}${delimiter}${process.env.PATH}` };
   console.log(`\n== Node ${run(node, ['-p', 'process.version']).trim()}`);
+  // Which engine it loads, among other things.
+  if (existsSync(join(root, 'dist/cli/main.js')))
+    console.log(run(node, ['dist/cli/main.js', 'doctor'], { cwd: root }));
   const { status } = spawnSync(node, ['node_modules/vitest/vitest.mjs', 'run', ...forTests], {
     cwd: root,
     env,

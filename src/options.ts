@@ -311,7 +311,8 @@ export interface ResolvedServerOptions {
   readonly eventNames: Readonly<EventNames>;
 }
 
-const POOL_KEYS = Object.keys(POOL_RULES) as (keyof WorkerPoolOptions)[];
+/** Names of the options of a pool. */
+export const POOL_KEYS = Object.keys(POOL_RULES) as (keyof WorkerPoolOptions)[];
 
 export function resolvePoolOptions(options: unknown = {}, where = 'createWorkerPool'): ResolvedPoolOptions {
   check(where, options, POOL_RULES);

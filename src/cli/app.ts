@@ -8,12 +8,15 @@ import type { Plan, PlannedMount } from './plan.js';
 export interface App {
   readonly server: Server;
   readonly pool: WorkerPool | undefined;
-  /** Not ready, then no longer listening, then what is under way, then the end. `grace` as in `server.stop`. */
+  /**
+   * Not ready, then no longer listening, then what is under way, then the end. With `grace`, as in `server.stop`, another has taken
+   * its place: nobody outside is to notice.
+   */
   drain(grace?: number): Promise<void>;
 }
 
 /** `stats`: what is answered under --stats-path; by default the numbers of this server. */
-export async function startApp(plan: Plan, stats?: (server: Server) => Promise<unknown>): Promise<App> {
+export async function startApp(plan: Plan, stats?: () => Promise<unknown>): Promise<App> {
   const { mounts, own } = plan;
   const pooled = mounts.filter(({ dispatch }) => dispatch);
   const pool = pooled.length > 0 ? createWorkerPool(plan.pool) : undefined;
@@ -49,7 +52,7 @@ export async function startApp(plan: Plan, stats?: (server: Server) => Promise<u
     if (own.statsPath !== undefined) {
       const answer = async (): Promise<Returns> => ({
         headers: { 'cache-control': 'no-store', 'content-type': 'application/json' },
-        body: JSON.stringify(await (stats?.(running) ?? running.stats())),
+        body: JSON.stringify(stats === undefined ? running.stats() : await stats()),
       });
       await server.mount(answer, { path: own.statsPath, dispatch: false });
     }
@@ -57,8 +60,8 @@ export async function startApp(plan: Plan, stats?: (server: Server) => Promise<u
       server,
       pool,
       drain: async (grace = 0) => {
-        ready = false;
-        if (own.drainDelay > 0) await sleep(own.drainDelay);
+        ready = grace > 0;
+        if (!ready && own.drainDelay > 0) await sleep(own.drainDelay);
         const deadline = performance.now() + grace + own.stopTimeout;
         await running.stop({ timeout: own.stopTimeout, grace });
         // Handlers whose clients are gone get what is left of the time.

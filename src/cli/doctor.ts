@@ -1,7 +1,7 @@
 /** `offloop doctor`: whether a server can run here, and what would make it run better. */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { runServer } from '../index.js';
+import { createWorkerPool, runServer } from '../index.js';
 import { libc, loadEngine } from '../io/uws-loader.js';
 
 export interface Finding {
@@ -17,6 +17,7 @@ export async function examine(): Promise<Finding[]> {
     node(),
     engine(),
     await serving(),
+    await threads(),
     typeScript(),
     cores(),
     openFiles(),
@@ -65,6 +66,20 @@ async function serving(): Promise<Finding> {
     }
   } catch (error) {
     return bad('serving', `no answer on 127.0.0.1: ${(error as Error).message.split('\n', 1)[0]}`);
+  }
+}
+
+/** The proof: a worker that has loaded a handler. */
+async function threads(): Promise<Finding> {
+  const pool = createWorkerPool({ nMin: 1, nMax: 1 });
+  const begin = performance.now();
+  try {
+    await pool.load('data:text/javascript,export default () => null');
+    return good('threads', `one starts in ${Math.round(performance.now() - begin)} ms`);
+  } catch (error) {
+    return bad('threads', `none starts: ${(error as Error).message}`);
+  } finally {
+    await pool.close({ timeout: 1000 });
   }
 }
 

@@ -15,7 +15,8 @@ export async function runMember(plan: Plan): Promise<void> {
   let app: App;
   // Ctrl+C and the end of a terminal go to the whole group: what to make of them is for the supervisor to decide.
   for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => undefined);
-  process.once('SIGTERM', () => process.exit(0));
+  const endNow = (): void => process.exit(0);
+  process.once('SIGTERM', endNow);
   try {
     app = await startApp(plan, () => {
       post.send({ kind: 'collect' });
@@ -35,7 +36,7 @@ export async function runMember(plan: Plan): Promise<void> {
       .then(() => app.drain(grace))
       .finally(() => process.exit(0));
   };
-  process.removeAllListeners('SIGTERM');
+  process.off('SIGTERM', endNow);
   // Again and again: a process manager may tell all of the group, and the supervisor tells each.
   process.on('SIGTERM', () => end(0));
   // The supervisor is gone, and nobody else would ever end this one.

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import {
+  POOL_KEYS,
   resolveMountOptions,
   resolveServerOptions,
   type ServerOptions,
@@ -30,26 +31,13 @@ export interface Plan {
   readonly own: ServeOptions;
 }
 
-const POOL = [
-  'nMin',
-  'nMax',
-  'queueSize',
-  'concurrency',
-  'threadIdleTimeout',
-  'resourceLimits',
-  'execArgv',
-  'recycleAfter',
-  'batchMicros',
-  'prefix',
-] as const;
-
 /** Throws for what cannot be served. Loads nothing, listens nowhere. */
 export function makePlan(module: string, { server, own }: FromFlags): Plan {
   resolveServerOptions(server);
   const { dispatch = true, ...rest } = server;
   const options: Record<string, unknown> = { ...rest };
   const pool: Record<string, unknown> = {};
-  for (const name of POOL) {
+  for (const name of POOL_KEYS) {
     if (options[name] !== undefined) pool[name] = options[name];
     delete options[name];
   }

@@ -267,7 +267,7 @@ export class Supervisor {
         this.log(`process ${member.child.pid} does not end and is killed`);
         member.child.kill('SIGKILL');
       },
-      drainDelay + (replaced ? LEAVE_GRACE : 0) + stopTimeout + GRACE,
+      (replaced ? LEAVE_GRACE : drainDelay) + stopTimeout + GRACE,
     );
     await member.ended;
     clearTimeout(late);
