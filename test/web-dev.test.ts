@@ -211,7 +211,10 @@ describe('the page', () => {
   it('is opened, and nobody minds when there is no browser after all', async () => {
     const opened: string[] = [];
     const browser = new EventEmitter();
-    const open = (page: string): Promise<EventEmitter> => Promise.resolve(opened.push(page) && browser);
+    const open = (page: string): Promise<EventEmitter> => {
+      opened.push(page);
+      return Promise.resolve(browser);
+    };
     const opener = await loadOpener(true, () => Promise.resolve({ default: open }));
     expect(await opener?.(url)).toBe(true);
     expect(opened).toEqual([url]);
