@@ -57,10 +57,11 @@ export class FileSource implements SizedSource {
         yield new Uint8Array(piece);
         continue;
       }
-      for (let { from } = piece; from < piece.to; from += READ) {
+      // The first chunk alone: many a client wants to see no more.
+      for (let { from } = piece, length = CHUNK; from < piece.to; from += length, length = READ) {
         // Closed while the last chunk was on its way: the descriptor may be another file's by now.
         if (this.closed) return;
-        yield* await this.read({ from, to: Math.min(from + READ, piece.to) });
+        yield* await this.read({ from, to: Math.min(from + length, piece.to) });
       }
     }
   }
