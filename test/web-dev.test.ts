@@ -92,6 +92,18 @@ describe('runDev', () => {
     await until(() => told.at(-1) === null, 'that is told, too');
   });
 
+  it('takes TypeScript', async () => {
+    write('word.ts', "export const word: string = 'one';");
+    const handler = write(
+      'handler.ts',
+      "import { word } from './word.ts';\nexport default (): object => ({ body: word });",
+    );
+    const { url } = await dev(handler);
+    expect(await textAt(url)).toBe('one');
+    write('word.ts', "export const word: string = 'two';");
+    await says(url, 'two');
+  });
+
   it('watches other files and folders on request', async () => {
     write('pages/deep/page.txt', 'one');
     const data = write('data.txt', 'a');
@@ -211,7 +223,10 @@ describe('the page', () => {
   it('is opened, and nobody minds when there is no browser after all', async () => {
     const opened: string[] = [];
     const browser = new EventEmitter();
-    const open = (page: string): Promise<EventEmitter> => Promise.resolve(opened.push(page) && browser);
+    const open = (page: string): Promise<EventEmitter> => {
+      opened.push(page);
+      return Promise.resolve(browser);
+    };
     const opener = await loadOpener(true, () => Promise.resolve({ default: open }));
     expect(await opener?.(url)).toBe(true);
     expect(opened).toEqual([url]);
