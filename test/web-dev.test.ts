@@ -92,6 +92,18 @@ describe('runDev', () => {
     await until(() => told.at(-1) === null, 'that is told, too');
   });
 
+  it('takes TypeScript', async () => {
+    write('word.ts', "export const word: string = 'one';");
+    const handler = write(
+      'handler.ts',
+      "import { word } from './word.ts';\nexport default (): object => ({ body: word });",
+    );
+    const { url } = await dev(handler);
+    expect(await textAt(url)).toBe('one');
+    write('word.ts', "export const word: string = 'two';");
+    await says(url, 'two');
+  });
+
   it('watches other files and folders on request', async () => {
     write('pages/deep/page.txt', 'one');
     const data = write('data.txt', 'a');

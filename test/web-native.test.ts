@@ -302,6 +302,16 @@ describe('a native handler', () => {
     expect(texts).toEqual(['/1', '/2']);
   });
 
+  it('answers a request for a WebSocket, and closes the connection behind it', async () => {
+    const test = await native((res, req) => res.writeStatus('426').end(req.getHeader('upgrade')));
+    const client = await RawClient.open(test.port);
+    const fields = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n';
+    client.send(`GET / HTTP/1.1\r\nHost: h\r\n${fields}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+    const { status, body } = await client.response();
+    expect([status, body.toString()]).toEqual([426, 'websocket']);
+    await until(() => client.ended !== undefined, 'the connection is closed');
+  });
+
   it.runIf(curlIsHere)('pleases curl', async () => {
     const test = await native((res, req) => {
       res.writeHeader('x-url', req.getUrl());
