@@ -15,6 +15,7 @@ import {
   securityHeaders,
   timeout,
 } from 'offloop/middleware';
+import { inject } from 'offloop/testing';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
@@ -498,9 +499,8 @@ describe('the memory limiter', () => {
     const limited = compose(rateLimit({ limiter: memoryLimiter({ points: 2, duration: 60_000 }) }), () =>
       text('x'),
     );
-    const { url } = await serve(limited, { dispatch: false });
     const statuses = [];
-    for (let i = 0; i < 4; i++) statuses.push((await fetch(url)).status);
+    for (let i = 0; i < 4; i++) statuses.push((await inject(limited)).status);
     expect(statuses).toEqual([200, 200, 429, 429]);
   });
 

@@ -1,5 +1,6 @@
 import { asChannel, compose, type Handler, type HttpRequest } from 'offloop/handlers';
 import { derive, jsonBody, jsonResponse, type ParamRecord, params } from 'offloop/middleware';
+import { inject } from 'offloop/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS_AND_BODIES } from './support/http-raw.js';
 import { fixture, serve, startServer, type TestServer } from './support/server.js';
@@ -341,12 +342,8 @@ describe('a derived request', () => {
       body: `${(req as { costly?: number }).costly}`,
     }));
     const passing = compose(counting, params(), jsonBody(), () => ({ body: `${asked}` }));
-    const [first, second] = [
-      await serve(handler, { dispatch: false }),
-      await serve(passing, { dispatch: false }),
-    ];
-    expect(await (await fetch(first.url)).text()).toBe('1');
-    expect(await (await fetch(second.url)).text()).toBe('1');
+    expect(await (await inject(handler)).text()).toBe('1');
+    expect(await (await inject(passing)).text()).toBe('1');
   });
 });
 

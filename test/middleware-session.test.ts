@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { runServer } from 'offloop';
 import { compose, json } from 'offloop/handlers';
 import { cookies, memoryStore, type Session, type SessionStore, session } from 'offloop/middleware';
+import { inject } from 'offloop/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RawClient, type RawResponse, WAYS } from './support/http-raw.js';
 import { fixture, serve, startServer, type TestServer } from './support/server.js';
@@ -340,9 +341,9 @@ describe('the memory store', () => {
     });
 
   it('keeps sessions of inline handlers, and forgets the one unused for longest beyond its bound', async () => {
-    const { url } = await serve(counting(), { dispatch: false });
+    const handler = counting();
     const visit = async (cookie = ''): Promise<[number, string]> => {
-      const answer = await fetch(url, { headers: { cookie } });
+      const answer = await inject(handler, { headers: { cookie } });
       return [
         (await answer.json()) as number,
         String(answer.headers.get('set-cookie')).split(';')[0] as string,

@@ -1,16 +1,27 @@
 /** `offloop dev`: errors shown to the client, and new code in service as soon as it is saved. */
 
 import { statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
+import { devHandler } from '../paths.js';
+import { importsOf } from '../web/imports.js';
+import { WatchedFiles } from '../web/watched-files.js';
 import { startApp } from './app.js';
 import { banner } from './banner.js';
 import { UsageError } from './errors.js';
-import type { Plan } from './plan.js';
+import type { Plan, PlannedMount } from './plan.js';
 import { endOnSignals, news } from './terminal.js';
-import { watchFolders } from './watch.js';
+
+/** Ms without a further change until code is reloaded: an editor writes more than once, a checkout many files. */
+const SETTLE = 50;
 
 export async function dev(given: Plan): Promise<void> {
-  const plan = { ...given, server: { ip: '127.0.0.1', development: true, ...given.server } };
+  const plan = {
+    ...given,
+    mounts: (given.server.development === false
+      ? given.mounts
+      : given.mounts.map(withErrorPage)) as Plan['mounts'],
+    server: { ip: '127.0.0.1', development: true, ...given.server },
+  };
   // Where it listens is said by unix.
   if (plan.server.unix !== undefined) delete (plan.server as { ip?: string }).ip;
   if (plan.own.processes > 1) throw new UsageError('offloop dev runs in one process: leave out --processes.');
@@ -23,12 +34,13 @@ export async function dev(given: Plan): Promise<void> {
   for (const folder of folders)
     if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true)
       throw new UsageError(`--watch ${folder} is no folder: give one that exists, or leave it out.`);
-  if (folders.length === 0) folders.push(...new Set(plan.mounts.map(({ file }) => dirname(file))));
 
   const log = news(plan.own.quiet);
   const ending = endOnSignals(log);
   const { server, drain } = await startApp(plan);
-  const watching = watchFolders(folders, () => {
+  const reload = (): void => {
+    // What is imported now may be other files than before.
+    look();
     const begin = performance.now();
     server.reload().then(
       () => log(`reloaded in ${Math.round(performance.now() - begin)} ms`),
@@ -37,16 +49,33 @@ export async function dev(given: Plan): Promise<void> {
           console.error('[offloop] the new code does not start, the old one goes on:', error);
       },
     );
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const watched = new WatchedFiles(() => {
+    clearTimeout(timer);
+    timer = setTimeout(reload, SETTLE);
   });
+  const entries = plan.mounts.filter(({ dispatch }) => dispatch).map(({ file }) => file);
+  const look = (): void => watched.set(new Set(entries.flatMap((file) => [...importsOf(file)])), folders);
+  look();
   ending.runs({
     drain: () => {
-      watching.close();
+      clearTimeout(timer);
+      watched.close();
       return drain();
     },
   });
   if (plan.own.quiet) return;
   console.log(banner(server.url, plan, [process.pid]));
-  log(`watching ${folders.join(', ')}`);
+  log(`watching ${[...entries, ...folders].join(', ')} and what is imported`);
   for (const { module } of inline)
     log(`${module} runs inline and stays as it is: restart to see changes of it`);
+}
+
+/** What handlers throw is shown as a page, as `runDev` does. */
+function withErrorPage(mount: PlannedMount): PlannedMount {
+  if (!mount.dispatch) return mount;
+  const wrapper = new URL(devHandler);
+  wrapper.searchParams.set('module', mount.url);
+  return { ...mount, url: wrapper.href };
 }

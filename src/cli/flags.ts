@@ -256,7 +256,7 @@ export const OWN_FLAGS: Readonly<Record<keyof ServeOptions, Flag & { readonly ru
     read: text,
     many: true,
     rule: STRINGS,
-    help: 'folder to watch (those of the modules)',
+    help: 'folder to watch beside the modules and what they import',
   },
 };
 
