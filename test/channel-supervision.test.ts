@@ -405,7 +405,9 @@ describe('more events than can be taken', () => {
 });
 
 describe('a thousand connections', () => {
-  it('opened, used and dropped at random while workers die leave nothing behind', async () => {
+  it('opened, used and dropped at random while workers die leave nothing behind', {
+    timeout: 60_000,
+  }, async () => {
     const test = await serve(SCRIPT, { nMin: 2, nMax: 2 });
     let seed = 42;
     const random = (n: number): number => {

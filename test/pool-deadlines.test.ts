@@ -640,10 +640,11 @@ describe('a handler that never lets go of its thread', () => {
   });
 
   it('is ended when its client has long gone, and nobody is answered', async () => {
-    const test = await lateServer(one);
+    const test = await lateServer(one, { handlerTimeout: 2500, killAfter: 50 });
     const { leave } = leavable(`${test.url}/late`, { spin: 1 });
     await until(() => poolOf(test.server).running === 1, 'it runs');
     await leave();
+    await until(() => test.server.stats().open === 0, 'it is known that the client has gone');
     await untilKilled(test, 1);
     expect((await ask(test.url)).status).toBe(200);
     await untilWhole(test.server, 1);
