@@ -59,29 +59,29 @@ describe('offloop serve', () => {
   it.each(['SIGTERM', 'SIGINT'] as const)(
     'finishes what is under way on %s, and then ends with 0',
     async (signal) => {
-      const { url, child, ended, says } = cli([
-        'serve',
-        SLOW,
-        ...HERE,
-        '--ready-path',
-        '/ready',
-        '--drain-delay',
-        '600',
-      ]);
+      const { url, child, ended, says } = cli(['serve', SLOW, ...HERE, '--stats-path', '/stats']);
       const home = await url();
-      expect(await text(`${home}/ready`)).toBe('ready\n');
-      const slow = text(`${home}/?1200`);
-      // It is under way when the stats of a further request would show it; a request behind it shows the same.
-      await text(`${home}/pid`);
+      const slow = text(`${home}/?800`);
+      const open = async (): Promise<number> =>
+        (JSON.parse(await text(`${home}/stats`)) as { open: number }).open;
+      await until(async () => (await open()) === 2, 'it is under way');
       child.kill(signal);
       await says(/finishing what is under way/);
-      // Not ready first, while it still listens and answers.
-      await until(async () => (await fetch(`${home}/ready`)).status === 503, 'it says that it is not ready');
-      expect(await text(`${home}/?0`)).toBe('done');
       expect(await slow).toBe('done');
       expect(await ended).toBe(0);
     },
   );
+
+  it('says that it is not ready before it stops listening', async () => {
+    const args = ['serve', SLOW, ...HERE, '--ready-path', '/ready', '--drain-delay', '2500'];
+    const { url, child, ended } = cli(args);
+    const home = await url();
+    expect(await text(`${home}/ready`)).toBe('ready\n');
+    child.kill('SIGTERM');
+    await until(async () => (await fetch(`${home}/ready`)).status === 503, 'it says that it is not ready');
+    expect(await text(`${home}/?0`)).toBe('done');
+    expect(await ended).toBe(0);
+  });
 
   it('ends at once on the second signal, with 128 and its number', async () => {
     const { url, child, ended, says } = cli(['serve', SLOW, ...HERE]);
