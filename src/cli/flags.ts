@@ -161,6 +161,11 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   },
   // The command line sets it for the processes of --processes.
   reusePort: null,
+  unixMode: null,
+  tls: null,
+  trustProxy: null,
+  proxyProtocol: null,
+  proxyProtocolFrom: null,
   // The threads have the environment of the process.
   env: null,
   // No plain values.
