@@ -32,6 +32,6 @@ console.log(`listening on ${server.url}`);
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.once(signal, () => {
     leaving = true;
-    server.stop({ timeout: 20_000 });
+    void server.stop({ timeout: 20_000 });
   });
 }

@@ -161,14 +161,14 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   },
   // The command line sets it for the processes of --processes.
   reusePort: null,
+  // The threads have the environment of the process.
+  env: null,
   unixMode: null,
-  tls: null,
   trustProxy: null,
   proxyProtocol: null,
   proxyProtocolFrom: null,
-  // The threads have the environment of the process.
-  env: null,
   // No plain values.
+  tls: null,
   workerPool: null,
   errorLogger: null,
   warnLogger: null,
