@@ -17,6 +17,8 @@ export const ERROR_CODES = {
   OFFLOOP_NO_ENGINE: 'No build of uWebSockets.js loads on this Node, platform and C library.',
   OFFLOOP_LISTEN_FAILED:
     'The address could not be bound; `code` is the system’s own (EADDRINUSE, EACCES, ...) where it is known.',
+  OFFLOOP_BAD_TLS:
+    'A certificate or a key cannot be read or used; the message says which, why, and what to do.',
   OFFLOOP_STOPPED: 'The server or the pool has been stopped and takes no more work.',
   OFFLOOP_OVERLOADED: 'Every thread is busy and the queue is full; the client got a 503 with Retry-After.',
   OFFLOOP_HANDLER_TIMEOUT:

@@ -24,3 +24,4 @@ export {
   type ServerStats,
   type ServerStatus,
 } from './server.js';
+export type { TlsFile, TlsIdentity, TlsOptions } from './tls-options.js';

@@ -122,20 +122,30 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
 class InlineOwner implements ChannelOwner {
   constructor(private readonly channel: HandlerChannel) {}
 
-  message(_line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
+  message(line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
     // The engine takes its memory back when this returns.
-    void this.channel._message(isText ? Buffer.from(data).toString() : copyOf(data));
+    const own = isText ? Buffer.from(data).toString() : copyOf(data);
+    inTime(line, () => void this.channel._message(own));
   }
-  ping(_line: ChannelLine, data: ArrayBuffer): void {
-    void this.channel._ping(copyOf(data));
+  ping(line: ChannelLine, data: ArrayBuffer): void {
+    const own = copyOf(data);
+    inTime(line, () => void this.channel._ping(own));
   }
   flowed(_line: ChannelLine, total: number): void {
     this.channel._flowed(total);
   }
   closed(line: ChannelLine, status: ChannelStatus, code: number, reason: string): Promise<void> | undefined {
     channels.delete(line.id);
-    return this.channel._closed(status, code, reason);
+    if (line.defers !== true) return this.channel._closed(status, code, reason);
+    return new Promise((resolve) => {
+      setImmediate(() => resolve(this.channel._closed(status, code, reason)));
+    });
   }
+}
+
+function inTime(line: ChannelLine, tell: () => void): void {
+  if (line.defers === true) setImmediate(tell);
+  else tell();
 }
 
 /** Tells a body what becomes of it, on this thread. */

@@ -5,9 +5,11 @@
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
 import type { ResourceLimits } from 'node:worker_threads';
+import { isRanges, MAX_HOPS, RANGES } from './addresses.js';
 import { check, integer, plainObject, type Rule, refuse } from './check.js';
 import type { WorkerPool } from './pool/worker-pool.js';
 import type { TimeLimits } from './protocol.js';
+import { checkTls, type TlsOptions } from './tls-options.js';
 
 /** When a worker is replaced by a fresh one; see {@link WorkerPoolOptions.recycleAfter}. */
 export interface RecycleAfter {
@@ -127,6 +129,25 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions, Body
   reusePort?: boolean;
   /** Path of a Unix domain socket to listen on instead of `ip` and `port`. */
   unix?: string;
+  /** Permissions of the file of that socket, such as 0o660. Default 0o700: this user only. */
+  unixMode?: number;
+  /** Speak TLS: https and wss, and nothing else. Default: plain. */
+  tls?: TlsOptions;
+  /**
+   * Which proxies are believed what they say of the client in X-Forwarded-* or Forwarded: all (true), so many in front of this server, or
+   * those with these addresses: IP addresses, CIDR ranges, 'loopback', 'linklocal', 'uniquelocal', 'unix'. Default false: none.
+   */
+  trustProxy?: boolean | number | readonly string[];
+  /**
+   * PROXY protocol, versions 1 and 2: every connection has to begin with its header ('enable'), or may ('optional'). Not with `tls`.
+   * Default 'disable'.
+   */
+  proxyProtocol?: 'disable' | 'enable' | 'optional';
+  /**
+   * Whose PROXY headers are taken; connections with one from anybody else are closed. As `trustProxy`. Default: loopback, linklocal,
+   * uniquelocal, unix.
+   */
+  proxyProtocolFrom?: readonly string[];
   /** true: the handler is a module and runs on worker threads. false: it runs inline, on the I/O thread. Default true. */
   dispatch?: boolean;
   /** A pool shared with other servers; this server does not close it. Excludes the pool options. */
@@ -160,6 +181,7 @@ export interface ServerOptions extends WorkerPoolOptions, TimeLimitOptions, Body
 
 const aFunction: Rule = { allowed: 'a function', ok: (v) => typeof v === 'function' };
 const MAX_MS = 2 ** 31 - 1;
+const PRIVATE = ['loopback', 'linklocal', 'uniquelocal', 'unix'];
 
 const RESOURCE_LIMITS = [
   'maxYoungGenerationSizeMb',
@@ -233,6 +255,24 @@ export const SERVER_RULES: Record<Exclude<keyof ServerOptions, keyof WorkerPoolO
     allowed: 'a path of 1 to 107 bytes',
     ok: (v) => typeof v === 'string' && v.length > 0 && Buffer.byteLength(v) <= 107,
   },
+  unixMode: {
+    allowed: 'a whole number from 0 to 0o777',
+    ok: (v) => typeof v === 'number' && Number.isInteger(v) && v >= 0 && v <= 0o777,
+  },
+  // Checked by itself, since no message may show what it holds.
+  tls: { allowed: 'an object with cert and key', ok: () => true },
+  trustProxy: {
+    allowed: `true, false, a whole number of proxies from 1 to ${MAX_HOPS}, or ${RANGES}`,
+    ok: (v) =>
+      typeof v === 'boolean' ||
+      (typeof v === 'number' && Number.isInteger(v) && v >= 1 && v <= MAX_HOPS) ||
+      isRanges(v),
+  },
+  proxyProtocol: {
+    allowed: "'disable', 'enable' or 'optional'",
+    ok: (v) => v === 'disable' || v === 'enable' || v === 'optional',
+  },
+  proxyProtocolFrom: { allowed: RANGES, ok: isRanges },
   dispatch: { allowed: 'true or false', ok: (v) => typeof v === 'boolean' },
   workerPool: {
     allowed: 'a pool made by createWorkerPool',
@@ -296,6 +336,11 @@ export interface ResolvedServerOptions {
   readonly port: number;
   readonly reusePort: boolean;
   readonly unix: string | undefined;
+  readonly unixMode: number | undefined;
+  readonly tls: TlsOptions | undefined;
+  readonly trustProxy: boolean | number | readonly string[];
+  readonly proxyProtocol: 'disable' | 'enable' | 'optional';
+  readonly proxyProtocolFrom: readonly string[];
   readonly maxBody: number;
   readonly streamBody: boolean;
   readonly maxLine: number;
@@ -378,6 +423,17 @@ export function resolveServerOptions(
       if (given[clash] !== undefined)
         refuse(where, clash, given[clash], 'nothing beside unix: a server listens in one place');
     }
+  } else if (given.unixMode !== undefined) {
+    refuse(where, 'unixMode', given.unixMode, 'nothing without unix');
+  }
+  if (given.tls !== undefined) checkTls(where, given.tls);
+  if ((given.proxyProtocol ?? 'disable') !== 'disable') {
+    if (given.tls !== undefined)
+      refuse(where, 'proxyProtocol', given.proxyProtocol, "'disable' beside tls: let the balancer end TLS");
+    if (given.reusePort === true)
+      refuse(where, 'proxyProtocol', given.proxyProtocol, "'disable' beside reusePort");
+  } else if (given.proxyProtocolFrom !== undefined) {
+    refuse(where, 'proxyProtocolFrom', given.proxyProtocolFrom, 'nothing without proxyProtocol');
   }
   // Elsewhere the last one that binds gets everything, or nobody can.
   if (given.reusePort === true && process.platform !== 'linux')
@@ -396,6 +452,11 @@ export function resolveServerOptions(
       port: given.port ?? 8090,
       reusePort: given.reusePort ?? false,
       unix: given.unix,
+      unixMode: given.unixMode,
+      tls: given.tls,
+      trustProxy: given.trustProxy ?? false,
+      proxyProtocol: given.proxyProtocol ?? 'disable',
+      proxyProtocolFrom: given.proxyProtocolFrom ?? PRIVATE,
       maxBody: given.maxBody ?? 8 * 1024 * 1024,
       streamBody: given.streamBody ?? false,
       maxLine: given.maxLine ?? 8192,

@@ -17,7 +17,7 @@
  * ```
  *
  * `query` is empty when the target had no `?`, and starts with `?` when it had one. `remoteAddr` may be
- * {@link ASK_ADDRESS}. Header names are lower-case; duplicates are still separate here, the reader joins them.
+ * {@link ASK_ADDRESS}. Behind the scheme there may be a space and, as JSON, which proxies are believed. Header names are lower-case; duplicates are still separate here, the reader joins them.
  */
 export type PackedHead = string;
 
@@ -222,6 +222,8 @@ export type ChannelStatus =
 
 /** The I/O side of a channel, as its owner sees it. Calls on one that is closed do nothing. I/O thread. */
 export interface ChannelLine {
+  /** Nothing may be sent before the callback that tells of an event has returned: who would, does it a turn later. */
+  readonly defers?: boolean;
   readonly id: string;
   /** A whole HTTP response, which ends the channel. */
   answer(status: number, head: string, payload: Payload, flags: number): void;

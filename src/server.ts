@@ -2,12 +2,16 @@
 import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { within as amongst } from './addresses.js';
 import { OffloopError, OffloopTypeError } from './errors.js';
 import { asHandler, loadModule } from './handlers/module.js';
 import type { Handler } from './handlers/types.js';
 import { InlineDispatcher } from './inline.js';
+import type { Engine } from './io/engine.js';
 import { HttpServer } from './io/http-server.js';
+import { behindDoor } from './io/proxy-door.js';
 import { contextOf, type Mount } from './io/router.js';
+import { Certificates } from './io/tls.js';
 import { createEngine } from './io/uws.js';
 import { NativeHandler } from './native.js';
 import { NativeDispatcher } from './native-dispatcher.js';
@@ -28,6 +32,7 @@ import { within } from './pool/life.js';
 import { MountQueue, type MountStats } from './pool/mount-queue.js';
 import { type PoolListener, WorkerPool, type WorkerPoolStats } from './pool/worker-pool.js';
 import type { Dispatcher, TimeLimits } from './protocol.js';
+import { checkTls, type TlsOptions } from './tls-options.js';
 
 /** A handler that runs inline: a function, an object with `fetch`, or what `nativeHandler` of offloop/web makes. */
 export type InlineHandler =
@@ -69,7 +74,7 @@ export interface ServerMountStats {
 export interface Server extends AsyncDisposable {
   /** The bound port; 0 on a Unix domain socket. */
   readonly port: number;
-  /** Where a client on this machine reaches it: 'http://127.0.0.1:8090', or 'unix:/path'. */
+  /** Where a client on this machine reaches it: 'http://127.0.0.1:8090', with `tls` 'https://127.0.0.1:8090', or 'unix:/path'. */
   readonly url: string;
   readonly status: ServerStatus;
   /**
@@ -100,6 +105,11 @@ export interface Server extends AsyncDisposable {
    * shared with other servers are reloaded for all of them.
    */
   reload(): Promise<void>;
+  /**
+   * Meet new connections with other certificates, or with what is in the same files now. Connections that are open keep theirs, and none is
+   * closed. Rejects with OFFLOOP_BAD_TLS when they cannot be used; then nothing has changed.
+   */
+  reloadTls(tls?: TlsOptions): Promise<void>;
 }
 
 /** Make a pool that several servers, or several mounts, can share. Close it when they have stopped. */
@@ -113,7 +123,7 @@ export function createWorkerPool(options?: WorkerPoolOptions): WorkerPool {
  * @param handler path or URL of a handler module, loaded in every worker; a relative path is resolved against the
  *   working directory. With `dispatch: false` it may be a function, and runs on the I/O thread.
  * @throws OFFLOOP_BAD_OPTION, OFFLOOP_FUNCTION_NEEDS_INLINE, OFFLOOP_MODULE_NOT_FOUND, OFFLOOP_NO_HANDLER,
- *   OFFLOOP_NO_ENGINE, EADDRINUSE and its kind, or the error the module itself threw.
+ *   OFFLOOP_NO_ENGINE, OFFLOOP_BAD_TLS, EADDRINUSE and its kind, or the error the module itself threw.
  */
 export async function runServer(
   handler: string | URL | InlineHandler,
@@ -154,6 +164,10 @@ class OffloopServer implements NewServer {
   private readonly heard = new Set<WorkerPool>();
   private readonly listener: PoolListener;
   private readonly logError: (message: string, error: unknown) => void;
+  private readonly warn: (message: string) => void;
+  /** What was last read with success. */
+  private tls: TlsOptions | undefined;
+  private certificates: Certificates | undefined;
   private startedAt = 0;
   /** Calls that mount something, so far. */
   private turns = 0;
@@ -171,6 +185,8 @@ class OffloopServer implements NewServer {
       warn: (message, error) => this.http.log('warn', message, error),
     };
     this.logError = (message, error) => this.http.log('error', message, error);
+    this.warn = (message) => this.http.log('warn', message, undefined);
+    this.tls = options.tls;
     this.stopped = new Promise((resolve) => {
       this.markStopped = resolve;
     });
@@ -180,21 +196,45 @@ class OffloopServer implements NewServer {
   async mountFirst(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
     // Where there is none, nothing need be loaded.
     createEngine();
+    if (this.options.tls !== undefined) this.certificates = new Certificates(this.options.tls, this.warn);
     const { limits, maxBody, streamBody } = this.options;
     const bodies = { maxBody, streamBody };
     await this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
   }
 
   async listen(): Promise<void> {
-    this.port = await this.http.listen(createEngine());
+    this.port = await this.http.listen(this.engine(), this.certificates);
     this.startedAt = performance.now();
+  }
+
+  private engine(): Engine {
+    const { proxyProtocol, proxyProtocolFrom } = this.options;
+    const engine = createEngine();
+    if (proxyProtocol === 'disable') return engine;
+    const optional = proxyProtocol === 'optional';
+    return behindDoor(engine, { optional, from: amongst(proxyProtocolFrom), warn: this.warn });
   }
 
   get url(): string {
     const { ip, unix } = this.options;
     if (unix !== undefined) return `unix:${unix}`;
     const host = ip === '0.0.0.0' ? '127.0.0.1' : ip === '::' ? '[::1]' : ip.includes(':') ? `[${ip}]` : ip;
-    return `http://${host}:${this.port}`;
+    return `${this.scheme}://${host}:${this.port}`;
+  }
+
+  private get scheme(): 'http' | 'https' {
+    return this.options.tls === undefined ? 'http' : 'https';
+  }
+
+  async reloadTls(options?: TlsOptions): Promise<void> {
+    if (this.status !== 'running')
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot replace certificates: the server is ${this.status}`);
+    if (this.tls === undefined)
+      throw new OffloopTypeError('OFFLOOP_BAD_OPTION', 'reloadTls: the server was started without tls');
+    if (options !== undefined) checkTls('reloadTls', options);
+    const tls = options ?? this.tls;
+    await this.http.replaceTls(new Certificates(tls, this.warn));
+    this.tls = tls;
   }
 
   async mount(handler: string | URL | InlineHandler, options?: MountOptions, where = 'mount'): Promise<void> {
@@ -240,11 +280,13 @@ class OffloopServer implements NewServer {
       throw new OffloopError('OFFLOOP_STOPPED', `cannot mount: the server is ${this.status}`);
     }
     const context = contextOf(path);
+    const { trustProxy } = this.options;
+    const trust = trustProxy === false ? '' : ` ${JSON.stringify(trustProxy)}`;
     const mount: Mount = {
       context,
       dispatcher,
       ...bodies,
-      line: `http\n${context}`,
+      line: `${this.scheme}${trust}\n${context}`,
       wantsAddress: false,
       turn,
     };

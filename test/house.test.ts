@@ -68,7 +68,7 @@ const RULES: Rule[] = [
   },
   {
     from: /^src\/middleware\//,
-    never: /^(@fastify\/busboy|cookie|forwarded-parse|qs|sonic-boom|youch)$/,
+    never: /^(@fastify\/busboy|cookie|qs|sonic-boom|youch)$/,
     why: 'what only some middleware needs is an optional peer: it is loaded through src/middleware/peers.ts when such a middleware is made, with an error that says what to install',
   },
   {

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createWorkerPool, runServer } from 'offloop';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { adviceOn, cannotListen } from '../src/io/place.js';
 import { RawClient } from './support/http-raw.js';
 import { fixture, serve, startServer, until, within } from './support/server.js';
 
@@ -14,6 +15,12 @@ const get = (path: string, file = ''): string =>
   `GET ${path}?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`;
 const QUIET = { errorLogger: () => undefined, warnLogger: () => undefined };
 const HERE = { ip: '127.0.0.1', port: 0, ...QUIET };
+
+/** Listens, and takes nothing. */
+const BUSY = `require('node:net').createServer().listen({ path: process.argv[1], backlog: 1 }, () => {
+  require('node:fs').writeSync(1, 'listens');
+  for (;;);
+})`;
 
 let folder: string;
 let count = 0;
@@ -128,6 +135,22 @@ describe('a server that starts', () => {
   });
 });
 
+describe('an address that cannot be had', () => {
+  it('is named, with what to do', () => {
+    const say = (code: string, address: Parameters<typeof adviceOn>[1]): string =>
+      cannotListen(address, code, adviceOn(code, address)).message;
+    expect(say('EACCES', { kind: 'tcp', ip: '0.0.0.0', port: 443, shared: false })).toMatch(
+      /^offloop cannot listen on 0\.0\.0\.0 port 443: EACCES; .* choose one from 1024 on, .* CAP_NET_BIND_SERVICE$/,
+    );
+    expect(say('EACCES', { kind: 'unix', path: '/x/s', mode: undefined })).toMatch(
+      /\/x\/s: EACCES; .*folder/,
+    );
+    expect(say('EADDRINUSE', { kind: 'tcp', ip: '::1', port: 80, shared: false })).toMatch(
+      /::1 port 80: EADDRINUSE; .*port: 0/,
+    );
+  });
+});
+
 describe('a server on a Unix domain socket', () => {
   const over = async (path: string): Promise<string> => {
     const agent = new Agent({ connect: { socketPath: path } });
@@ -215,6 +238,35 @@ describe('a server on a Unix domain socket', () => {
     expect(existsSync(unix)).toBe(true);
     await serve(() => ({ body: 'heir' }), { unix, dispatch: false });
     expect(await over(unix)).toBe('heir');
+  });
+
+  it.each([0o600, 0o660, 0o777])(
+    'has the permissions it is given from its first moment: %o',
+    async (unixMode) => {
+      const unix = fresh();
+      const mask = process.umask();
+      await serve(() => ({ body: 'x' }), { unix, unixMode, dispatch: false });
+      expect(statSync(unix).mode & 0o777).toBe(unixMode);
+      expect(process.umask()).toBe(mask);
+      expect(await over(unix)).toBe('x');
+    },
+  );
+
+  it('is refused the path of a server that is too busy to take a connection', async () => {
+    const unix = fresh();
+    // Its loop stands still, and the queue of the kernel is full.
+    const child = spawn(process.execPath, ['-e', BUSY, unix], { stdio: ['ignore', 'pipe', 'inherit'] });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    await within(new Promise((resolve) => child.stdout.once('data', resolve)), 'the child listens');
+    const waiting = Array.from({ length: 4 }, () => connect(unix).on('error', () => undefined));
+    onTestFinished(() => {
+      for (const socket of waiting) socket.destroy();
+    });
+    const error: unknown = await runServer(() => undefined, { unix, dispatch: false, ...QUIET }).catch(
+      (e: unknown) => e,
+    );
+    expect(error).toMatchObject({ code: 'EADDRINUSE' });
+    expect(existsSync(unix)).toBe(true);
   });
 
   it('leaves alone what a successor has put in the place of its socket', async () => {

@@ -119,6 +119,25 @@ const SERVER: Record<string, Case> = {
     good: ['/tmp/a', 'a', 'x'.repeat(107)],
     bad: ['', 'x'.repeat(108), '\u00e9'.repeat(54), 1, null, {}],
   },
+  trustProxy: {
+    good: [true, false, 1, 32, ['loopback', 'unix', '10.0.0.0/8', '2001:db8::/32', '::1']],
+    bad: [
+      0,
+      33,
+      1.5,
+      'loopback',
+      [],
+      ['10.0.0.0/33'],
+      ['10.0.0/8'],
+      ['::1/129'],
+      ['a.test'],
+      ['1.2.3.4/'],
+      [1],
+      null,
+      {},
+    ],
+  },
+  proxyProtocol: { good: ['disable', 'enable', 'optional'], bad: [true, '', 'v2', 2, null, {}] },
   dispatch: { good: [true, false], bad: ['true', 0, 1, null, {}] },
   workerPool: { good: [], bad: [null, 1, 'pool', {}, [], noop, { close: 1 }, { close: noop }] },
   maxLine: wholeNumber(64, 65536),
@@ -310,6 +329,24 @@ describe('options that exclude each other', () => {
     const error = refusalOf(resolveServerOptions, { unix: '/tmp/x', [name]: value });
     expect(error.message).toContain(`option ${name} is `);
     expect(error.message).toContain('unix');
+  });
+
+  it.each([
+    [{ unixMode: 0o660 }, 'option unixMode is 432 (number); allowed: nothing without unix'],
+    [
+      { unix: '/tmp/x', unixMode: 0o1000 },
+      'option unixMode is 512 (number); allowed: a whole number from 0 to 0o777',
+    ],
+    [{ unix: '/tmp/x', unixMode: '660' }, 'option unixMode is "660" (string)'],
+    [{ proxyProtocolFrom: ['loopback'] }, 'allowed: nothing without proxyProtocol'],
+    [
+      { proxyProtocol: 'enable', proxyProtocolFrom: ['300.0.0.1'] },
+      'option proxyProtocolFrom is ["300.0.0.1"] (array); allowed: a non-empty array of addresses',
+    ],
+    [{ proxyProtocol: 'enable', proxyProtocolFrom: [] }, 'option proxyProtocolFrom is [] (array)'],
+    [{ proxyProtocol: 'optional', tls: { cert: 'c', key: 'k' } }, "allowed: 'disable' beside tls"],
+  ])('refuse what goes with something else: %j', (options, message) => {
+    expect(refusalOf(resolveServerOptions, options).message).toContain(message);
   });
 });
 

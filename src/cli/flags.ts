@@ -163,7 +163,12 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   reusePort: null,
   // The threads have the environment of the process.
   env: null,
+  unixMode: null,
+  trustProxy: null,
+  proxyProtocol: null,
+  proxyProtocolFrom: null,
   // No plain values.
+  tls: null,
   workerPool: null,
   errorLogger: null,
   warnLogger: null,

@@ -10,6 +10,7 @@ import {
 } from '../protocol.js';
 import { type BodyRequest, StreamedBody } from './body.js';
 import type { HandlerChannel } from './channel.js';
+import { Client, readEither, splitHost, type Trust, trustOf } from './forwarded.js';
 import type { BodyOpener } from './pump.js';
 import type { HttpRequest } from './types.js';
 
@@ -63,7 +64,8 @@ export class RingRequest implements HttpRequest, BodyRequest {
   /** @internal Set instead when the body was not complete. */ readonly _streamed: StreamedBody | undefined;
   /** @internal */ _lines: string[] | undefined;
   /** @internal */ _headers: Record<string, string> | undefined;
-  /** @internal */ _host: { name: string; port: number } | undefined;
+  /** @internal */ _host: { readonly name: string; readonly port: number } | undefined;
+  /** @internal */ _behind: Client | undefined;
   /** @internal */ readonly _opener: ChannelOpener | undefined;
   /** @internal What the request has been answered with, if it is a channel. */ _channel:
     | HandlerChannel
@@ -105,6 +107,11 @@ export class RingRequest implements HttpRequest, BodyRequest {
     return query === '' ? null : query.slice(1);
   }
   get remoteAddr(): string {
+    const client = this._client;
+    return client?.address ?? this._peer;
+  }
+  /** @internal The address of who has sent it. */
+  get _peer(): string {
     const address = this._line(3);
     if (address !== ASK_ADDRESS) return address;
     const asked = this._source.addressOf();
@@ -112,7 +119,21 @@ export class RingRequest implements HttpRequest, BodyRequest {
     return asked;
   }
   get scheme(): 'http' | 'https' {
-    return this._line(4) as 'http' | 'https';
+    return this._client?.scheme ?? this._scheme;
+  }
+  /** @internal The scheme it has come by. */
+  get _scheme(): 'http' | 'https' {
+    return this._line(4).startsWith('https') ? 'https' : 'http';
+  }
+
+  /** @internal What proxies that are believed say of who has sent it to them. */
+  get _client(): Client | undefined {
+    const root = this._root;
+    const line = root._line(4);
+    const at = line.indexOf(' ');
+    if (at === -1) return undefined;
+    root._behind ??= clientOf(root, line.slice(at + 1));
+    return root._behind;
   }
   get context(): string {
     return this._line(5);
@@ -125,6 +146,13 @@ export class RingRequest implements HttpRequest, BodyRequest {
   }
 
   get headers(): Readonly<Record<string, string>> {
+    const sent = this._sent;
+    // Otherwise there is nothing to be replaced, and the address of the peer need not be asked for.
+    if (sent['x-forwarded-host'] === undefined && sent['forwarded'] === undefined) return sent;
+    return this._client?.headers ?? sent;
+  }
+  /** @internal */
+  get _sent(): Readonly<Record<string, string>> {
     const root = this._root;
     if (root._headers === undefined) {
       this._line(0);
@@ -134,11 +162,11 @@ export class RingRequest implements HttpRequest, BodyRequest {
   }
 
   get serverName(): string {
-    this._host ??= splitHost(this.headers['host'] ?? '', this.scheme);
+    this._host ??= this._client?.host ?? splitHost(this.headers['host'] ?? '', this.scheme);
     return this._host.name;
   }
   get serverPort(): number {
-    this._host ??= splitHost(this.headers['host'] ?? '', this.scheme);
+    this._host ??= this._client?.host ?? splitHost(this.headers['host'] ?? '', this.scheme);
     return this._host.port;
   }
 
@@ -294,6 +322,27 @@ class AbortSource {
   }
 }
 
+/** By the text they have in heads: few servers have more than one. */
+const trusts = new Map<string, Trust>();
+
+/** `trust` is the option `trustProxy` as JSON. */
+function clientOf(req: RingRequest, trust: string): Client {
+  let trusted = trusts.get(trust);
+  if (trusted === undefined) {
+    trusted = trustOf(JSON.parse(trust) as true | number | string[]);
+    trusts.set(trust, trusted);
+  }
+  // What a request says of itself must not go through what is made of that here.
+  const seen = {
+    headers: req._sent,
+    scheme: req._scheme,
+    get remoteAddr(): string {
+      return req._peer;
+    },
+  };
+  return new Client(seen, readEither(seen), trusted);
+}
+
 /** RFC 9110, 5.2: a repeated field is a list. Cookie is the exception that joins with ';' (RFC 6265, 5.4). */
 function joinHeaders(lines: readonly string[]): Record<string, string> {
   const headers = Object.create(null) as Record<string, string>;
@@ -304,11 +353,4 @@ function joinHeaders(lines: readonly string[]): Record<string, string> {
     headers[name] = before === undefined ? value : `${before}${name === 'cookie' ? '; ' : ', '}${value}`;
   }
   return headers;
-}
-
-export function splitHost(host: string, scheme: string): { name: string; port: number } {
-  const fallback = scheme === 'https' ? 443 : 80;
-  const colon = host.lastIndexOf(':');
-  if (colon === -1 || host.endsWith(']')) return { name: host, port: fallback };
-  return { name: host.slice(0, colon), port: Number(host.slice(colon + 1)) || fallback };
 }

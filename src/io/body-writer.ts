@@ -63,6 +63,8 @@ export class BodyWriter {
   private tail: Uint8Array | undefined;
   /** The last byte, while it may not be complete. */
   private lastByte: Uint8Array | undefined;
+  /** Bytes that the engine was given and did not take: it is to be given no less of them the next time. */
+  private owed = 0;
 
   constructor(
     private readonly res: EngineResponse,
@@ -70,6 +72,11 @@ export class BodyWriter {
     /** Writes the status line and the header lines. They leave with the first of the body: nobody can use them before. */
     private readonly writeHead: () => void,
     private readonly length: number | null,
+    /**
+     * Whether the connection is encrypted. The engine encrypts all that it is given before it says whether it could send that; until then
+     * it takes nothing for sent, and wants to see no less when it is given it again. So it gets little at a time.
+     */
+    private readonly secure = false,
   ) {
     this.left = length ?? 0;
     // The engine calls when the socket takes data again; it leaves it to us to go on, even with what it holds itself.
@@ -104,7 +111,7 @@ export class BodyWriter {
     const bytes = this.length !== null && typeof data === 'string' ? Buffer.from(data) : data;
     if (this.full) this.keep(bytes);
     else this.feed(bytes);
-    if (lent && this.backlog.length > 0) this.backlog[0] = new Uint8Array(this.backlog[0] as Uint8Array);
+    if (lent) this.backlog.splice(0, Number.POSITIVE_INFINITY, ...this.backlog.map(copyOf));
     if (lent && this.lastByte !== undefined) this.lastByte = new Uint8Array(this.lastByte);
     if (this.full) this.exchange.unsent();
     return !this.full;
@@ -137,7 +144,20 @@ export class BodyWriter {
 
   private feed(data: string | Uint8Array): void {
     if (this.length === null) this.feedChunked(data);
+    else if (this.secure && data.length > PIECE) this.feedPieces(data as Uint8Array);
     else this.feedSized(data as Uint8Array);
+  }
+
+  private feedPieces(bytes: Uint8Array): void {
+    const behind = this.backlog.splice(0);
+    let at = 0;
+    while (at < bytes.byteLength && !this.full && !this.exchange.over) {
+      const piece = bytes.subarray(at, at + Math.max(PIECE, this.owed));
+      at += piece.byteLength;
+      this.feedSized(piece);
+    }
+    if (at < bytes.byteLength) this.keep(bytes.subarray(at));
+    this.backlog.push(...behind);
   }
 
   private begin(): void {
@@ -171,6 +191,7 @@ export class BodyWriter {
   private feedSized(data: Uint8Array): void {
     const { closing } = this.exchange;
     let bytes = this.due(data, closing);
+    this.owed = 0;
     if (!closing && bytes.byteLength === this.left && !this.exchange.mayComplete(this.complete)) {
       this.lastByte = bytes.subarray(-1);
       bytes = bytes.subarray(0, -1);
@@ -198,6 +219,7 @@ export class BodyWriter {
     if (done) {
       this.exchange.finish();
     } else if (taken < bytes.byteLength) {
+      if (this.secure) this.owed = bytes.byteLength - taken;
       this.putBack(join(bytes.subarray(taken), this.tail));
       this.tail = undefined;
     } else if (this.left === 0) {
@@ -222,7 +244,9 @@ export class BodyWriter {
     if (!closing || (this.length as number) <= TAIL) return bytes;
     const all = join(this.tail, bytes);
     const now =
-      all.byteLength === this.left ? this.left : Math.max(0, Math.min(all.byteLength, this.left - TAIL));
+      all.byteLength === this.left
+        ? this.left
+        : Math.max(this.owed, Math.min(all.byteLength, this.left - TAIL));
     this.tail = now < all.byteLength ? all.subarray(now) : undefined;
     return all.subarray(0, now);
   }
@@ -268,6 +292,9 @@ export class BodyWriter {
     this.exchange.finish();
   };
 }
+
+const copyOf = (data: string | Uint8Array): string | Uint8Array =>
+  typeof data === 'string' ? data : new Uint8Array(data);
 
 function join(first: Uint8Array | undefined, second: Uint8Array | undefined): Uint8Array {
   if (first === undefined || second === undefined) return (first ?? second) as Uint8Array;

@@ -9,7 +9,7 @@ import {
   FLAG_PRESET,
   type Payload,
 } from '../protocol.js';
-import type { EngineWebSocket, WebSocketEvents } from './engine.js';
+import type { EngineWebSocket, UpgradeContext, WebSocketEvents } from './engine.js';
 
 /** Bytes that may wait for a client that reads slowly; what is published beyond is dropped for it. */
 export const MAX_BACKPRESSURE = 16 * 1024 * 1024;
@@ -18,6 +18,8 @@ export const MAX_BACKPRESSURE = 16 * 1024 * 1024;
 export interface ChannelHost {
   /** Whether messages that compress well are compressed. */
   readonly compress: boolean;
+  /** Whether connections are encrypted. */
+  readonly secure: boolean;
   channelOpened(line: ServerLine): void;
   /** `told`: when its owner has been told. */
   channelClosed(line: ServerLine, told: Promise<unknown> | undefined): void;
@@ -57,6 +59,7 @@ const TOO_BIG = 'Received too big message';
 
 export class WebSocketLine implements ServerLine, WebSocketEvents {
   private ws: EngineWebSocket | undefined;
+  private publishElsewhere: UpgradeContext['last']['publishElsewhere'] | undefined;
   private sent = 0;
   private tracked = false;
   private corked = false;
@@ -68,6 +71,11 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     private readonly owner: ChannelOwner,
     private readonly host: ChannelHost,
   ) {}
+
+  /** Over TLS the engine forgets what it has read and not decrypted yet when anything is sent from one of its callbacks. */
+  get defers(): boolean {
+    return this.host.secure;
+  }
 
   // ------------------------------------------------------------------------------------------------ from its owner
 
@@ -126,6 +134,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
   publishToOthers(topic: string, data: string | Uint8Array): boolean {
     if (this.ws === undefined || this.ended) return false;
     this.ws.publish(topic, data, typeof data !== 'string', this.host.compress);
+    this.publishElsewhere?.(topic, data, typeof data !== 'string');
     return true;
   }
 
@@ -147,8 +156,9 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
 
   // ----------------------------------------------------------------------------------------------- from the engine
 
-  opened(ws: EngineWebSocket): void {
-    this.ws = ws;
+  opened({ opened, publishElsewhere }: UpgradeContext['last']): void {
+    this.ws = opened;
+    this.publishElsewhere = publishElsewhere;
   }
   message(data: ArrayBuffer, isBinary: boolean): void {
     if (this.ended || this.closedAs !== undefined) return;

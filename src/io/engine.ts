@@ -33,6 +33,8 @@ export interface EngineResponse {
   cork(handler: () => void): unknown;
   close(): unknown;
   getRemoteAddressAsText(): ArrayBuffer;
+  /** The four or sixteen bytes of what a header of the PROXY protocol says; none without one. Whoever sends may send such a header. */
+  getProxiedRemoteAddress(): ArrayBuffer;
   /** Turn the connection into a WebSocket; the response is dead then. `userData` comes back with each of its events. */
   upgrade(
     userData: { readonly line: WebSocketEvents },
@@ -48,7 +50,11 @@ export interface UpgradeContext {
   /** The engine's own. */
   readonly native: object;
   /** The WebSocket that was opened last: right after an upgrade, the one it has made. */
-  readonly last: { readonly opened: EngineWebSocket | undefined };
+  readonly last: {
+    readonly opened: EngineWebSocket | undefined;
+    /** Send to the WebSockets that a publication of this one does not reach: see {@link Listener.replaceTls}. */
+    readonly publishElsewhere: (topic: string, data: string | Uint8Array, isBinary: boolean) => void;
+  };
 }
 
 export interface EngineWebSocket {
@@ -85,31 +91,68 @@ export interface WebSocketSettings {
   readonly compression: 'none' | 'shared' | 'dedicated';
 }
 
+/** For whom a connection is made, when its peer has said so. */
+export interface Via {
+  /** Their address; '' on a Unix domain socket. */
+  readonly address: string;
+  /** They speak TLS with the peer. */
+  readonly secure: boolean;
+}
+
 /** `method` is in upper case. `context` is there when the request asks for a WebSocket. */
 export type OnRequest = (
   res: EngineResponse,
   req: EngineRequest,
   method: string,
   context?: UpgradeContext,
+  via?: Via,
 ) => void;
 
 export type Address =
   /** `shared`: with other processes that share it too. */
   | { readonly kind: 'tcp'; readonly ip: string; readonly port: number; readonly shared: boolean }
-  | { readonly kind: 'unix'; readonly path: string };
+  /** `mode`: the permissions of the socket's file; undefined = 0o700. */
+  | { readonly kind: 'unix'; readonly path: string; readonly mode: number | undefined };
+
+/** Names of PEM files. */
+export interface EngineIdentity {
+  readonly cert: string;
+  readonly key: string;
+  readonly passphrase: string | undefined;
+}
+
+export interface EngineTls {
+  readonly main: EngineIdentity;
+  /** For clients that ask for these names. */
+  readonly named: readonly (EngineIdentity & { readonly name: string })[];
+  readonly ca: string | undefined;
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
+}
 
 export interface Listener {
   /** The bound port; 0 for a Unix socket. */
   readonly port: number;
   /** Send to all WebSockets that have subscribed. */
   publish(topic: string, data: string | Uint8Array, isBinary: boolean): void;
+  /** Meet new connections with other certificates; those open stay with theirs. Rejects, and goes on with the old ones, if it cannot be done. */
+  replaceTls(tls: TlsFiles): Promise<void>;
   /** Take no more connections; those open stay. */
   stopListening(): void;
   /** Cut every connection and let go of everything. */
   close(): void;
 }
 
+/** Certificates that can be handed out as files. */
+export interface TlsFiles {
+  asFiles<T>(use: (tls: EngineTls) => T): T;
+}
+
 export interface Engine {
-  /** Bind and serve. Rejects with an error whose `code` is the system's own, such as EADDRINUSE. */
-  listen(address: Address, onRequest: OnRequest, webSockets: WebSocketSettings): Promise<Listener>;
+  /** Bind and serve. Rejects with an error whose `code` is the system's own, such as EADDRINUSE, or with OFFLOOP_BAD_TLS. */
+  listen(
+    address: Address,
+    onRequest: OnRequest,
+    webSockets: WebSocketSettings,
+    tls?: TlsFiles,
+  ): Promise<Listener>;
 }

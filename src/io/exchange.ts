@@ -26,7 +26,7 @@ import {
   StreamLine,
   WebSocketLine,
 } from './channel.js';
-import type { EngineResponse, EngineWebSocket, UpgradeContext } from './engine.js';
+import type { EngineResponse, UpgradeContext, Via } from './engine.js';
 import { Leftover, type LeftoverOwner } from './leftover.js';
 import type { Gated } from './read-gate.js';
 import type { RequestReader } from './request-reader.js';
@@ -110,6 +110,7 @@ export class Exchange
     private readonly res: EngineResponse,
     reader: RequestReader,
     private readonly upgradeContext?: UpgradeContext,
+    private readonly via?: Via,
   ) {
     this.method = reader.method;
     this.path = reader.path;
@@ -122,8 +123,15 @@ export class Exchange
 
   get head(): PackedHead {
     if (this.packed === undefined) {
-      const address = this.mount.wantsAddress && !this.over ? remoteAddress(this.res) : ASK_ADDRESS;
-      this.packed = `${this.method}\n${this.path}\n${this.query}\n${address}\n${this.mount.line}${this.headers}`;
+      const { via, mount } = this;
+      const address =
+        via !== undefined
+          ? via.address
+          : mount.wantsAddress && !this.over
+            ? remoteAddress(this.res)
+            : ASK_ADDRESS;
+      const line = via?.secure === true ? mount.line.replace(/^https?/, 'https') : mount.line;
+      this.packed = `${this.method}\n${this.path}\n${this.query}\n${address}\n${line}${this.headers}`;
     }
     return this.packed;
   }
@@ -232,6 +240,7 @@ export class Exchange
   }
 
   addressOf(): string {
+    if (this.via !== undefined) return this.via.address;
     if (this.over) return '';
     this.mount.wantsAddress = true;
     return remoteAddress(this.res);
@@ -286,7 +295,7 @@ export class Exchange
       // warm, can look like a connection that is to be closed.
       if (this.corked) upgrade();
       else res.cork(upgrade);
-      line.opened(upgradeContext.last.opened as EngineWebSocket);
+      line.opened(upgradeContext.last);
     } catch (error) {
       this.host.broken(error);
     }
@@ -322,6 +331,7 @@ export class Exchange
         this.host.writer.begin(this.res, status, head, flags, this.closing);
       },
       length,
+      this.host.secure,
     );
   }
 
@@ -568,7 +578,7 @@ export class Exchange
     this.hook();
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
     const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, this.closing);
-    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength);
+    this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength, this.host.secure);
     // An inline handler may do what it likes with its bytes after this.
     this.writer.write(bytes, true);
   }

@@ -6,7 +6,16 @@ import type { ResolvedServerOptions } from '../options.js';
 import { FLAG_NOTHING, type TopicHost } from '../protocol.js';
 import { MAX_BACKPRESSURE, type ServerLine, type StreamLine, WebSocketLine } from './channel.js';
 import { openConnections } from './connections.js';
-import type { Address, Engine, EngineRequest, EngineResponse, Listener, UpgradeContext } from './engine.js';
+import type {
+  Address,
+  Engine,
+  EngineRequest,
+  EngineResponse,
+  Listener,
+  TlsFiles,
+  UpgradeContext,
+  Via,
+} from './engine.js';
 import { Exchange, type ExchangeHost } from './exchange.js';
 import { ReadGate } from './read-gate.js';
 import { RequestReader } from './request-reader.js';
@@ -37,6 +46,7 @@ export class HttpServer implements ExchangeHost, TopicHost {
   private readonly reader: RequestReader;
   readonly writer: ResponseWriter;
   readonly compress: boolean;
+  readonly secure: boolean;
   /** Channels that are open now. */
   private readonly lines = new Map<string, ServerLine>();
   /** Channels that have been closed, and whose callback for that has not run. */
@@ -52,28 +62,36 @@ export class HttpServer implements ExchangeHost, TopicHost {
   constructor(private readonly options: ResolvedServerOptions) {
     this.development = options.development;
     this.compress = options.wsCompression !== 'none';
+    this.secure = options.tls !== undefined;
     this.reader = new RequestReader(options.maxLine);
     this.writer = new ResponseWriter(options.serverHeader);
   }
 
   /** Bind. Resolves with the port, 0 for a Unix socket. */
-  async listen(engine: Engine): Promise<number> {
-    const { ip, port, reusePort: shared, unix } = this.options;
+  async listen(engine: Engine, tls?: TlsFiles): Promise<number> {
+    const { ip, port, reusePort: shared, unix, unixMode } = this.options;
     const address: Address =
-      unix === undefined ? { kind: 'tcp', ip, port, shared } : { kind: 'unix', path: unix };
+      unix === undefined ? { kind: 'tcp', ip, port, shared } : { kind: 'unix', path: unix, mode: unixMode };
     const { maxWs, wsIdleTimeout, wsCompression } = this.options;
-    this.listener = await engine.listen(address, this.take, {
+    const webSockets = {
       maxPayloadLength: maxWs,
       idleTimeout: Math.ceil(wsIdleTimeout / 1000),
       maxBackpressure: MAX_BACKPRESSURE,
       compression: wsCompression,
-    });
+    };
+    this.listener = await engine.listen(address, this.take, webSockets, tls);
     channels.hosts.add(this);
+    // What is in front of the engine then hangs up by itself.
+    const direct = this.options.proxyProtocol === 'disable';
     this.gate.listening(
-      this.listener.port,
+      direct ? this.listener.port : 0,
       address.kind === 'tcp' && (ip.includes(':') || ip === 'localhost'),
     );
     return this.listener.port;
+  }
+
+  async replaceTls(tls: TlsFiles): Promise<void> {
+    await this.listener?.replaceTls(tls);
   }
 
   /** The engine's callback for every request. Nothing may escape it: see engine.ts. */
@@ -82,13 +100,14 @@ export class HttpServer implements ExchangeHost, TopicHost {
     req: EngineRequest,
     method: string,
     context?: UpgradeContext,
+    via?: Via,
   ): void => {
     let exchange: Exchange | undefined;
     try {
       const { reader } = this;
       const problem = reader.read(req, method);
       const mount = problem === undefined ? this.router.match(reader.host, reader.path) : undefined;
-      exchange = new Exchange(this, res, reader, context);
+      exchange = new Exchange(this, res, reader, context, via);
       this.open++;
       if (problem !== undefined) exchange.refuseLater(problem);
       else if (this.refusing) exchange.turnAway(REFUSALS.stopping);

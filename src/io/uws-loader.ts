@@ -14,7 +14,9 @@ export interface Candidate {
 
 /** The part of the native module this project calls. */
 export interface UwsModule {
-  App(options?: object): UwsApp;
+  App(): UwsApp;
+  /** Throws when it cannot use the files. */
+  SSLApp(options: UwsTls): UwsApp;
   us_listen_socket_close(socket: unknown): void;
   us_socket_local_port(socket: unknown): number;
   readonly LIBUS_LISTEN_EXCLUSIVE_PORT: number;
@@ -39,12 +41,25 @@ export interface UwsBehavior {
   drain(ws: EngineWebSocket): void;
   close(ws: EngineWebSocket, code: number, reason: ArrayBuffer): void;
 }
+/** Names of files. */
+export interface UwsTls {
+  readonly cert_file_name: string;
+  readonly key_file_name: string;
+  readonly passphrase?: string;
+  readonly ca_file_name?: string;
+  /** In OpenSSL's notation; those of TLS 1.3 are not concerned. */
+  readonly ssl_ciphers?: string;
+}
 export interface UwsApp
   extends Record<'any' | 'get' | 'head' | 'post' | 'put' | 'del' | 'patch' | 'options', Route> {
   ws(pattern: string, behavior: UwsBehavior): UwsApp;
   publish(topic: string, data: string | Uint8Array, isBinary?: boolean, compress?: boolean): boolean;
   listen(host: string, port: number, options: number, done: (socket: unknown) => void): UwsApp;
   listen_unix(done: (socket: unknown) => void, path: string): UwsApp;
+  /** A certificate for a name, with routes of its own. One that cannot be used is ignored. */
+  addServerName(name: string, options: UwsTls): UwsApp;
+  /** The routes that follow are those of a name. */
+  domain(name: string): UwsApp;
   close(): UwsApp;
 }
 

@@ -1,6 +1,7 @@
 /** Clients of the handler in test/fixtures/http/streams.mjs, whose bodies all have the same bytes. */
 import { createHash } from 'node:crypto';
 import { get as httpGet, type IncomingMessage } from 'node:http';
+import { get as httpsGet } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished } from 'vitest';
 import { RawClient } from './http-raw.js';
@@ -43,7 +44,8 @@ export interface Got {
 /** Ask, and take the body as fast as it comes. */
 export function fetchBody(url: string, path: string, query: Query = {}, ms = 15_000): Promise<Got> {
   const got = new Promise<Got>((resolve, reject) => {
-    const request = httpGet(`${url}${target(path, query)}`, { agent: false }, (response) => {
+    const get = url.startsWith('https:') ? httpsGet : httpGet;
+    const request = get(`${url}${target(path, query)}`, { agent: false }, (response) => {
       const sum = createHash('sha256');
       let length = 0;
       response.on('data', (chunk: Buffer) => {

@@ -2,6 +2,7 @@
 import { onTestFinished } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
 import { RawClient } from './http-raw.js';
+import { overTls } from './over-tls.js';
 import { fixture, until, within } from './server.js';
 
 export const SCRIPT = fixture('channels/script.mjs');
@@ -76,7 +77,7 @@ export class Client {
     { path = '/', protocols = [], ...options }: ClientOptions & { path?: string; protocols?: string[] } = {},
   ): Promise<Client> {
     const client = new Client(
-      new WebSocket(`ws://127.0.0.1:${port}${target(script, path)}`, protocols, {
+      new WebSocket(`${overTls.tls ? 'wss' : 'ws'}://127.0.0.1:${port}${target(script, path)}`, protocols, {
         perMessageDeflate: false,
         ...options,
       }),

@@ -1,6 +1,8 @@
 /** A client that sends exactly the bytes it is told to and shows exactly the bytes it gets. */
 import { connect, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { onTestFinished } from 'vitest';
+import { overTls } from './over-tls.js';
 import { within } from './server.js';
 
 /** One response as it came over the wire. */
@@ -26,7 +28,11 @@ export class RawClient {
   ended: 'fin' | 'reset' | undefined;
   received = 0;
 
-  private constructor(readonly socket: Socket) {
+  private constructor(
+    readonly socket: Socket,
+    /** What goes over the wire: the same without TLS. */
+    private readonly wire: Socket,
+  ) {
     socket.on('data', (chunk: Buffer) => {
       this.received += chunk.length;
       this.chunks.push(chunk);
@@ -38,16 +44,22 @@ export class RawClient {
   }
 
   /** Connect; the connection is destroyed when the running test ends. */
-  static async open(to: number | string, host = '127.0.0.1'): Promise<RawClient> {
-    const socket = typeof to === 'number' ? connect({ port: to, host }) : connect(to);
-    socket.setNoDelay(true);
+  static async open(
+    to: number | string,
+    host = '127.0.0.1',
+    tls: ConnectionOptions | undefined = overTls.tls && {},
+  ): Promise<RawClient> {
+    const wire = typeof to === 'number' ? connect({ port: to, host }) : connect(to);
+    wire.setNoDelay(true);
+    const socket = tls === undefined ? wire : connectTls({ socket: wire, rejectUnauthorized: false, ...tls });
     const connected = new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
+      socket.once(tls === undefined ? 'connect' : 'secureConnect', resolve);
       socket.once('error', reject);
+      wire.once('error', reject);
     });
+    onTestFinished(() => void wire.destroy());
     await within(connected, `a connection to ${to}`);
-    onTestFinished(() => void socket.destroy());
-    return new RawClient(socket);
+    return new RawClient(socket, wire);
   }
 
   private wake(): void {
@@ -194,7 +206,7 @@ export class RawClient {
 
   /** Go away with a RST. */
   reset(): void {
-    this.socket.resetAndDestroy();
+    this.wire.resetAndDestroy();
   }
 }
 

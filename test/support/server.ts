@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type InlineHandler, runServer, type Server, type ServerOptions } from 'offloop';
 import { onTestFinished } from 'vitest';
+import { overTls } from './over-tls.js';
 
 export interface Logged {
   readonly message: string;
@@ -31,6 +32,7 @@ export async function startServer(
   const where = options.unix === undefined ? { ip: '127.0.0.1', port: 0 } : {};
   const server = await runServer(handler, {
     ...where,
+    ...(overTls.tls !== undefined && { tls: overTls.tls }),
     errorLogger: (message, error) => errors.push({ message, error }),
     warnLogger: (message, error) => warnings.push({ message, error }),
     eventLogger: (name) => events.push(name),

@@ -1,0 +1,3 @@
+import { switchOn } from './over-tls.js';
+
+switchOn();
