@@ -72,8 +72,9 @@ export async function runDev(
     reloader?.close();
     throw error;
   }
-  reloader?.attach(serverAt('runDev', done.host, done.port, {}, false));
-  if (done.autoStart) await openPage?.(pageOf(done));
+  const server = serverAt('runDev', done.host, done.port, {}, false);
+  reloader?.attach(server);
+  if (done.autoStart) await openPage?.(pageOf(done, server));
   return done;
 }
 
@@ -95,9 +96,10 @@ async function shown(
 }
 
 /** Where a browser on this machine finds it. */
-function pageOf({ host, port, path }: RunResult): string {
+function pageOf({ host, port, path }: RunResult, server: WebServer | undefined): string {
+  const [scheme] = (server?.instance?.url ?? 'http:').split(':', 1);
   const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
-  return `http://${name}:${port}${path}`;
+  return `${scheme}://${name}:${port}${path}`;
 }
 
 /** Reloads the code of a server when its files change. */
