@@ -21,6 +21,11 @@ const all = [...plain.map(([, flag]) => flag), ...Object.values(OWN_FLAGS)];
 const VALUES: Record<string, [text: string, value: unknown]> = {
   ip: ['127.0.0.1', '127.0.0.1'],
   unix: ['/tmp/x', '/tmp/x'],
+  unixMode: ['660', 0o660],
+  tls: ['cert=/a.pem,key=/b.pem,passphrase=x=y', { cert: '/a.pem', key: '/b.pem', passphrase: 'x=y' }],
+  trustProxy: ['10.0.0.0/8, loopback', ['10.0.0.0/8', 'loopback']],
+  proxyProtocol: ['optional', 'optional'],
+  proxyProtocolFrom: ['10.1.2.3', ['10.1.2.3']],
   dispatch: ['inline', false],
   streamBody: ['true', true],
   development: ['1', true],
@@ -67,6 +72,20 @@ describe('the flags', () => {
     const [text, value] = VALUES[name] ?? ['100', 100];
     expect(server({}, { [variableOf(flag)]: text })).toEqual({ [name]: value });
     expect(OPTION_RULES[name as keyof typeof OPTION_RULES].ok(value)).toBe(true);
+  });
+
+  it('read who is trusted as it is meant', () => {
+    for (const [given, trustProxy] of [
+      ['true', true],
+      ['false', false],
+      ['2', 2],
+      ['1', 1],
+      ['uniquelocal', ['uniquelocal']],
+    ] as const)
+      expect(server({ trustProxy: given })).toEqual({ trustProxy });
+    expect(() => server({ trustProxy: '10.0.0.0/99' })).toThrow('--trust-proxy is "10.0.0.0/99"; allowed:');
+    expect(() => server({ unixMode: '888' })).toThrow('an octal number');
+    expect(() => server({ tls: 'cert.pem' })).toThrow('--tls');
   });
 
   it('win over the environment; an empty variable is none', () => {

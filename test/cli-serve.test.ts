@@ -1,9 +1,11 @@
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { describe, expect, it } from 'vitest';
+import { certificate, type Pair } from './support/certificates.js';
 import { cli, groupIsAlive, runCli } from './support/cli.js';
 import { scratch } from './support/pool-client.js';
 import { fixture, until, within } from './support/server.js';
@@ -34,6 +36,42 @@ describe('offloop serve', () => {
     expect(out()).toMatch(/threads +1 to 2\n +queue +7\n/);
     child.kill('SIGTERM');
     expect(await ended).toBe(0);
+  });
+
+  it('speaks TLS, and takes new certificates into use on SIGHUP', async () => {
+    const [cert, key] = [join(scratch(), 'site.crt'), join(scratch(), 'site.key')];
+    const use = (pair: Pair): void => {
+      copyFileSync(pair.cert, cert);
+      copyFileSync(pair.key, key);
+    };
+    use(certificate('one.test'));
+    const { url, child, ended } = cli(['serve', HELLO, ...HERE, '--tls', `cert=${cert},key=${key}`]);
+    const { port, protocol } = new URL(await url());
+    expect(protocol).toBe('https:');
+    // While certificates change a new connection may be refused, or reset.
+    const nameMet = async (): Promise<unknown> => {
+      const socket = connect({ host: '127.0.0.1', port: Number(port), rejectUnauthorized: false });
+      const met = once(socket, 'secureConnect').then(
+        () => socket.getPeerCertificate().subject.CN,
+        () => undefined,
+      );
+      await met;
+      socket.destroy();
+      return met;
+    };
+    expect(await nameMet()).toBe('one.test');
+    use(certificate('two.test'));
+    child.kill('SIGHUP');
+    await until(async () => (await nameMet()) === 'two.test', 'the new certificate is in use', 15_000);
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+  });
+
+  it('ends with 2 when its certificate cannot be used', async () => {
+    const { key } = certificate('one.test');
+    const { code, err } = await runCli(['serve', HELLO, ...HERE, '--tls', `cert=/nowhere.pem,key=${key}`]);
+    expect(code).toBe(2);
+    expect(err).toContain('/nowhere.pem');
   });
 
   it('runs a handler inline, mounts others, and says nothing when told to be quiet', async () => {

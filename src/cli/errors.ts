@@ -56,6 +56,7 @@ export function explain(error: unknown, flagOf: (option: string) => string): Exp
           .replace(OPTION, (_, name: string) => `${flagOf(name)} is`)
           .replace(/\bnM(?:in|ax)\b/g, (name) => flagOf(name)),
       };
+    case 'OFFLOOP_BAD_TLS':
     case 'OFFLOOP_MODULE_NOT_FOUND':
     case 'OFFLOOP_NO_HANDLER':
       return { code: EXIT.usage, text: message };

@@ -18,6 +18,8 @@ export interface Flag {
   readonly many?: boolean;
   /** What is allowed, where text is not as the option is. */
   readonly allowed?: string;
+  /** Its value is no business of whoever reads messages. */
+  readonly secret?: boolean;
 }
 
 const text = (given: string): unknown => given;
@@ -32,6 +34,16 @@ const numbers = (given: string): unknown => {
     ? Object.fromEntries(pairs.map(([key, value]) => [key, number(String(value))]))
     : given;
 };
+/** 'cert=/a.pem,key=/b.pem' */
+const texts = (given: string): unknown => {
+  const pairs = given.split(',').map((pair) => /^(\w+)=(.+)$/.exec(pair));
+  return pairs.every((pair) => pair !== null)
+    ? Object.fromEntries(pairs.map((pair) => [pair[1], pair[2]]))
+    : given;
+};
+const list = (given: string): unknown => given.split(',').map((part) => part.trim());
+const octal = (given: string): unknown =>
+  /^(0o?)?[0-7]{1,4}$/.test(given) ? Number.parseInt(given.replace('o', ''), 8) : given;
 const either =
   (values: Record<string, unknown>) =>
   (given: string): unknown =>
@@ -42,6 +54,44 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   ip: { flag: 'host', value: 'address', read: text, help: 'address to bind (0.0.0.0)' },
   port: { flag: 'port', value: 'n', read: number, help: 'port to bind; 0 = any free one (8090)' },
   unix: { flag: 'unix', value: 'path', read: text, help: 'listen on a Unix domain socket instead' },
+  unixMode: {
+    flag: 'unix-mode',
+    value: 'octal',
+    read: octal,
+    allowed: 'an octal number from 0 to 777, as in 660',
+    help: 'permissions of the file of that socket (by the umask)',
+  },
+  tls: {
+    flag: 'tls',
+    value: 'cert=file,key=file,...',
+    read: texts,
+    secret: true,
+    allowed:
+      'cert=file,key=file and some of ca=file, passphrase=text, minVersion=TLSv1.3, separated by commas',
+    help: 'speak TLS with this certificate and nothing else; SIGHUP takes new ones into use',
+  },
+  trustProxy: {
+    flag: 'trust-proxy',
+    value: 'whom',
+    read: (given) => {
+      const one = number(given);
+      if (typeof one === 'number') return one;
+      return given === 'true' || given === 'false' ? yesOrNo(given) : list(given);
+    },
+    help: "proxies that are believed: 'true', how many, or addresses and CIDR ranges, separated by commas (false)",
+  },
+  proxyProtocol: {
+    flag: 'proxy-protocol',
+    value: 'whether',
+    read: text,
+    help: "PROXY protocol: 'enable', 'optional' or 'disable' (disable)",
+  },
+  proxyProtocolFrom: {
+    flag: 'proxy-protocol-from',
+    value: 'addresses',
+    read: list,
+    help: 'whose PROXY headers are taken, as for --trust-proxy (loopback and private addresses)',
+  },
   dispatch: {
     flag: 'dispatch',
     value: 'where',
@@ -163,12 +213,7 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   reusePort: null,
   // The threads have the environment of the process.
   env: null,
-  unixMode: null,
-  trustProxy: null,
-  proxyProtocol: null,
-  proxyProtocolFrom: null,
   // No plain values.
-  tls: null,
   workerPool: null,
   errorLogger: null,
   warnLogger: null,
@@ -292,8 +337,10 @@ function readFlag(flag: Flag, rule: Rule, given: Given, env: NodeJS.ProcessEnv):
   if (raw === undefined) return undefined;
   const texts = typeof raw === 'string' ? (flag.many === true ? raw.split(/[\s,]+/) : [raw]) : raw;
   const value = flag.many === true ? texts.filter(Boolean) : flag.read(String(texts[0]));
-  if (!rule.ok(value))
-    throw new UsageError(`${where} is ${JSON.stringify(raw)}; allowed: ${flag.allowed ?? rule.allowed}.`);
+  if (!rule.ok(value) || (flag.secret === true && typeof value === 'string')) {
+    const shown = flag.secret === true ? 'something else' : JSON.stringify(raw);
+    throw new UsageError(`${where} is ${shown}; allowed: ${flag.allowed ?? rule.allowed}.`);
+  }
   return value;
 }
 

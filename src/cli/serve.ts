@@ -13,6 +13,12 @@ export async function serve(plan: Plan): Promise<void> {
   const { server, drain } = await startApp(plan);
   ending.runs({ drain });
   process.on('SIGHUP', () => {
+    if (plan.server.tls !== undefined)
+      server.reloadTls().then(
+        () => log('new connections get the certificates that are in the files now'),
+        (error: unknown) =>
+          console.error('[offloop] the new certificates cannot be used, the old ones go on:', error),
+      );
     if (!plan.mounts.some(({ dispatch }) => dispatch)) {
       log('SIGHUP: nothing to reload, since handlers that run inline stay as they are');
       return;
