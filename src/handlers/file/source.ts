@@ -61,7 +61,10 @@ export class FileSource implements SizedSource {
       for (let { from } = piece, length = CHUNK; from < piece.to; from += length, length = READ) {
         // Closed while the last chunk was on its way: the descriptor may be another file's by now.
         if (this.closed) return;
-        for (const chunk of await this.read({ from, to: Math.min(from + length, piece.to) })) yield chunk;
+        for (const chunk of await this.read({ from, to: Math.min(from + length, piece.to) })) {
+          yield chunk;
+          if (this.closed) return;
+        }
       }
     }
   }
