@@ -32,6 +32,10 @@ const VALUES: Record<string, [text: string, value: unknown]> = {
   execArgv: ['--no-warnings,--trace-uncaught', ['--no-warnings', '--trace-uncaught']],
   prefix: ['w-', 'w-'],
   serverHeader: ['none', null],
+  unixMode: ['660', 0o660],
+  trustProxy: ['loopback,10.0.0.0/8', ['loopback', '10.0.0.0/8']],
+  proxyProtocol: ['enable', 'enable'],
+  proxyProtocolFrom: ['10.0.0.0/8', ['10.0.0.0/8']],
 };
 
 const server = (given: Parameters<typeof readFlags>[0], env = {}): FromFlags['server'] =>
@@ -48,6 +52,7 @@ describe('the flags', () => {
       'eventLogger',
       'eventNames',
       'reusePort',
+      'tls',
       'warnLogger',
       'workerPool',
     ]);

@@ -42,6 +42,33 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   ip: { flag: 'host', value: 'address', read: text, help: 'address to bind (0.0.0.0)' },
   port: { flag: 'port', value: 'n', read: number, help: 'port to bind; 0 = any free one (8090)' },
   unix: { flag: 'unix', value: 'path', read: text, help: 'listen on a Unix domain socket instead' },
+  unixMode: {
+    flag: 'unix-mode',
+    value: 'octal',
+    read: (given) => (/^0?[0-7]{3}$/.test(given) ? Number.parseInt(given, 8) : given),
+    allowed: 'three octal digits, such as 660',
+    help: 'permissions of the file of that socket (700)',
+  },
+  trustProxy: {
+    flag: 'trust-proxy',
+    value: 'who',
+    read: (given) => (/^\d+$/.test(given) ? Number(given) : (SWITCH[given] ?? given.split(','))),
+    allowed: "'true', 'false', a number of proxies, or addresses and ranges separated by commas",
+    help: 'proxies that are believed what they say of the client (false)',
+  },
+  proxyProtocol: {
+    flag: 'proxy-protocol',
+    value: 'how',
+    read: text,
+    help: "'enable', 'optional' or 'disable' the header of the PROXY protocol (disable)",
+  },
+  proxyProtocolFrom: {
+    flag: 'proxy-protocol-from',
+    value: 'who',
+    read: (given) => given.split(','),
+    allowed: 'addresses and ranges separated by commas',
+    help: 'whose PROXY headers are taken (private addresses)',
+  },
   dispatch: {
     flag: 'dispatch',
     value: 'where',
@@ -163,10 +190,6 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
   reusePort: null,
   // The threads have the environment of the process.
   env: null,
-  unixMode: null,
-  trustProxy: null,
-  proxyProtocol: null,
-  proxyProtocolFrom: null,
   // No plain values.
   tls: null,
   workerPool: null,

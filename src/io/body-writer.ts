@@ -5,6 +5,9 @@ import type { EngineResponse } from './engine.js';
 /** Bytes of a chunked body that are given to the engine at once: two system calls for each, one of them for its framing. */
 const PIECE = BODY_CHUNK;
 
+/** The same of a body of known length over TLS: what the engine puts together by itself. */
+const SECURE_PIECE = 16 * 1024 - 64;
+
 /**
  * The last bytes of a body behind which we close go to the engine together. It says how much of them has left only when they
  * are more than what it puts together by itself.
@@ -144,7 +147,7 @@ export class BodyWriter {
 
   private feed(data: string | Uint8Array): void {
     if (this.length === null) this.feedChunked(data);
-    else if (this.secure && data.length > PIECE) this.feedPieces(data as Uint8Array);
+    else if (this.secure && data.length > SECURE_PIECE) this.feedPieces(data as Uint8Array);
     else this.feedSized(data as Uint8Array);
   }
 
@@ -152,7 +155,7 @@ export class BodyWriter {
     const behind = this.backlog.splice(0);
     let at = 0;
     while (at < bytes.byteLength && !this.full && !this.exchange.over) {
-      const piece = bytes.subarray(at, at + Math.max(PIECE, this.owed));
+      const piece = bytes.subarray(at, at + Math.max(SECURE_PIECE, this.owed));
       at += piece.byteLength;
       this.feedSized(piece);
     }
