@@ -5,7 +5,7 @@ import type { EngineResponse } from './engine.js';
 /** Bytes of a chunked body that are given to the engine at once: two system calls for each, one of them for its framing. */
 const PIECE = BODY_CHUNK;
 
-/** The same of a body of known length over TLS: what the engine puts together by itself. */
+/** The same over TLS, and over the Unix socket behind the PROXY protocol, of every body: what the engine puts together by itself. */
 const SECURE_PIECE = 16 * 1024 - 64;
 
 /**
@@ -174,13 +174,14 @@ export class BodyWriter {
    * when the socket is writable again that piece goes out as a whole.
    */
   private feedChunked(data: string | Uint8Array): void {
-    if (data.length <= PIECE) {
+    const most = this.secure ? SECURE_PIECE : PIECE;
+    if (data.length <= most) {
       this.writePiece(data);
       return;
     }
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
     let at = 0;
-    for (; at < bytes.byteLength && !this.full; at += PIECE) this.writePiece(bytes.subarray(at, at + PIECE));
+    for (; at < bytes.byteLength && !this.full; at += most) this.writePiece(bytes.subarray(at, at + most));
     this.putBack(bytes.subarray(at));
   }
 
