@@ -59,7 +59,7 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
     value: 'octal',
     read: octal,
     allowed: 'an octal number from 0 to 777, as in 660',
-    help: 'permissions of the file of that socket (by the umask)',
+    help: 'permissions of the file of that socket (700)',
   },
   tls: {
     flag: 'tls',

@@ -1,9 +1,13 @@
 /** Writes a response body that comes bit by bit. */
-import { BODY_CHUNK } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
-/** Bytes of a chunked body that are given to the engine at once: two system calls for each, one of them for its framing. */
-const PIECE = BODY_CHUNK;
+/**
+ * Bytes of a chunked body that are given to the engine at once. With its framing, and a short head, a piece fits into the 16 KiB that the
+ * engine puts together: one system call for each. Of what does not fit the framing is written first, and where that cannot be sent, as
+ * may happen when the client does not read, the engine forgets the bytes behind it. Over TLS, and over the Unix socket behind the PROXY
+ * protocol, the same is true of every body.
+ */
+const PIECE = 16 * 1024 - 64;
 
 /**
  * The last bytes of a body behind which we close go to the engine together. It says how much of them has left only when they

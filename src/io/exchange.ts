@@ -331,7 +331,7 @@ export class Exchange
         this.host.writer.begin(this.res, status, head, flags, this.closing);
       },
       length,
-      this.host.secure,
+      this.host.secure || this.via !== undefined,
     );
   }
 
