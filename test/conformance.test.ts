@@ -288,7 +288,7 @@ describe.each(ALL)('a handler in $style style, $way', ({ style, dispatch }) => {
   });
 
   it('is told when its time is up, and its client gets a 504', async () => {
-    const short = await serve(module, { dispatch, nMin: 1, nMax: 1, handlerTimeout: 50 });
+    const short = await serve(module, { dispatch, nMin: 1, nMax: 1, handlerTimeout: 1000 });
     const before = await stateOf(short);
     expect((await fetch(`${short.url}/silent`)).status).toBe(504);
     await until(async () => (await stateOf(short)).aborted > before.aborted, 'it has been told');

@@ -4,6 +4,7 @@
  */
 import { OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
+import { type Parts, TEXT_TYPE, takeParts } from './fetch/response.js';
 import { type FileAnswer, resolveFile } from './file/resolve.js';
 import { FileBody } from './file.js';
 import type { Unread } from './gather.js';
@@ -342,7 +343,9 @@ export function isWebResponse(value: object): value is Response {
   );
 }
 
-function encodeWebResponse(response: Response, request: RequestInfo): Encoded {
+function encodeWebResponse(response: Response, request: RequestInfo): Encoded | Promise<Encoded> {
+  const parts = takeParts(response);
+  if (parts !== undefined) return encodeParts(parts, request);
   if (!isStatus(response.status)) throw bad(`a Response with status ${response.status} cannot be sent`);
   if (response.bodyUsed) throw bad('the body of the returned Response has been read already');
   const head = new Head();
@@ -350,4 +353,11 @@ function encodeWebResponse(response: Response, request: RequestInfo): Encoded {
   const body = response.body;
   if (body === null) return finish(response.status, head, 0, request.isHead);
   return withStream(response.status, head, sourceOf(body) as Source, request);
+}
+
+function encodeParts({ status, headers, body }: Parts, request: RequestInfo): Encoded | Promise<Encoded> {
+  const head = new Head();
+  if (headers !== null) head.addAll(headers);
+  else if (typeof body === 'string') head.add('content-type', TEXT_TYPE);
+  return withBody(status, head, body, request);
 }

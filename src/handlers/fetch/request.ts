@@ -4,6 +4,8 @@
  */
 import type { HttpRequest } from '../types.js';
 import { wholeBody } from '../untouched.js';
+import { prepareResponse } from './response.js';
+import { passOn } from './stand-in.js';
 import { urlOf } from './url.js';
 
 type Init = RequestInit & { duplex?: 'half' };
@@ -117,13 +119,14 @@ let prepared = false;
 export function prepareGlobals(): void {
   if (prepared) return;
   prepared = true;
+  prepareResponse();
   const Native = globalThis.Request;
   const { prototype } = LazyRequest;
   Object.setPrototypeOf(prototype, Native.prototype);
-  passOn(Native.prototype, Object.getOwnPropertyNames(Native.prototype));
+  passOn(prototype, Native.prototype, Object.getOwnPropertyNames(Native.prototype), LazyRequest.realOf);
   // Where Node keeps the inside of a Request in symbols, classes that were taken before now read it from there.
   const inside = new Native('http://localhost');
-  passOn(inside, Object.getOwnPropertySymbols(inside));
+  passOn(prototype, inside, Object.getOwnPropertySymbols(inside), LazyRequest.realOf);
 
   globalThis.Request = new Proxy(Native, {
     construct: (Target, [input, ...rest]: [unknown], newTarget: NewableFunction) =>
@@ -134,39 +137,4 @@ export function prepareGlobals(): void {
     apply: (target, self, [input, ...rest]: [unknown]) =>
       Reflect.apply(target, self, [LazyRequest.realOf(input) ?? input, ...rest]) as Promise<Response>,
   });
-}
-
-/** Let a real one answer for what ours has not. */
-function passOn(from: object, keys: readonly (string | symbol)[]): void {
-  for (const key of keys) {
-    if (Object.hasOwn(LazyRequest.prototype, key)) continue;
-    const descriptor = Object.getOwnPropertyDescriptor(from, key);
-    const isMethod = typeof key === 'string' && typeof descriptor?.value === 'function';
-    Object.defineProperty(LazyRequest.prototype, key, {
-      configurable: true,
-      enumerable: descriptor?.enumerable ?? false,
-      ...(isMethod ? { value: methodOf(key) } : { get: getterOf(key) }),
-    });
-  }
-}
-
-type Members = Record<string | symbol, unknown>;
-
-function getterOf(key: string | symbol): (this: unknown) => unknown {
-  return function () {
-    return real(this)[key];
-  };
-}
-
-function methodOf(key: string): (this: unknown, ...args: unknown[]) => unknown {
-  return function (...args) {
-    const request = real(this);
-    return (request[key] as (...args: unknown[]) => unknown).apply(request, args);
-  };
-}
-
-function real(value: unknown): Members {
-  const request = LazyRequest.realOf(value);
-  if (request === undefined) throw new TypeError('Illegal invocation: this is no Request');
-  return request as unknown as Members;
 }
