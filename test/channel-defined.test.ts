@@ -172,6 +172,28 @@ describe.each(WAYS)('a defined channel of $way', ({ dispatch }) => {
     await gone(test);
   });
 
+  it('knows that what it sends will never leave, also when its client has just gone', async () => {
+    const test = await serve(TALK, options);
+    const file = log();
+    const clients = await Promise.all(
+      Array.from({ length: 20 }, () => open(test.port, { state: { log: file.path } })),
+    );
+    for (const [i, client] of clients.entries()) {
+      // While the callback runs its client goes: what it asks for comes behind the end.
+      client.tell(
+        ['note', `begun ${i}`],
+        ['block', 40],
+        ['flood', 100_000, 'say'],
+        ['flood', 100_000, 'say'],
+      );
+      await until(() => file.lines().includes(`begun ${i}`), 'its callback runs');
+      client.ws.terminate();
+    }
+    const told = (): number => file.lines().filter((line) => line.startsWith('left ')).length;
+    await until(() => told() === 40, 'all have been told', 15_000);
+    await gone(test);
+  });
+
   it('streams, too, and answers with the head it was opened with', async () => {
     const test = await serve(TALK, options);
     const file = log();

@@ -408,6 +408,8 @@ export class HandlerChannel implements Channel {
 
   /** @internal Everything up to this byte has left the server. */
   _flowed(total: number): void {
+    // Over, by -1: its end is on its way here, and says so.
+    if (total < this.gone) return;
     this.gone = total;
     const waiting = this.waiters;
     if (waiting === undefined) return;

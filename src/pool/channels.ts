@@ -52,7 +52,7 @@ export function carryOut(
     else if (op === OP.send && ops[i + OP_FIELDS] === OP.send && ops[i + OP_FIELDS + 1] === id)
       i = sendAll(ops, i, id, worker, registry);
     else {
-      if (op === OP.send && b === true) defined.get(id)?.asked(worker);
+      if (op === OP.send && b === true) asked(id, worker, registry);
       registry.apply(op, id, a, b, ops[i + 4] as OpField);
     }
   }
@@ -68,15 +68,20 @@ function sendAll(
 ): number {
   let last = first;
   while (ops[last + OP_FIELDS] === OP.send && ops[last + OP_FIELDS + 1] === id) last += OP_FIELDS;
+  for (let i = first; i <= last; i += OP_FIELDS) if (ops[i + 3] === true) asked(id, worker, registry);
   const line = registry.find(id);
   line?.together(() => {
-    for (let i = first; i <= last; i += OP_FIELDS) {
-      const track = ops[i + 3] as boolean;
-      if (track) defined.get(id)?.asked(worker);
-      line.send(ops[i + 2] as string | Uint8Array, track);
-    }
+    for (let i = first; i <= last; i += OP_FIELDS)
+      line.send(ops[i + 2] as string | Uint8Array, ops[i + 3] as boolean);
   });
   return last;
+}
+
+/** Somebody wants to know when what has been sent has left. Where the channel is over by now nobody would tell. */
+function asked(id: string, worker: Worker, registry: ChannelRegistry): void {
+  const owner = defined.get(id);
+  if (owner !== undefined) owner.asked(worker);
+  else if (registry.find(id) === undefined) worker.send({ kind: 'flowed', id, total: -1 });
 }
 
 function handled(

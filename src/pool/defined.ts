@@ -32,6 +32,8 @@ export class DefinedOwner implements ChannelOwner {
   /** Workers in which somebody wants to know how much has left. */
   private readonly askers = new Set<Worker>();
   private readonly events: MountQueue;
+  /** Its connection is gone: nothing more will leave. */
+  private isOver = false;
 
   constructor(
     private readonly dispatcher: PoolDispatcher,
@@ -81,6 +83,7 @@ export class DefinedOwner implements ChannelOwner {
   }
 
   private end(status: ChannelStatus, code: number, reason: string): Promise<void> {
+    this.isOver = true;
     return new Promise((resolve) => {
       const over = (): void => {
         defined.delete(this.id);
@@ -151,7 +154,8 @@ export class DefinedOwner implements ChannelOwner {
   }
 
   asked(worker: Worker): void {
-    this.askers.add(worker);
+    if (this.isOver) worker.send({ kind: 'flowed', id: this.id, total: -1 });
+    else this.askers.add(worker);
   }
 
   private tellAskers(total: number): void {
