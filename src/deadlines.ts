@@ -4,6 +4,8 @@
  * cost the same however many there are, and one timer serves all. Belongs to no thread.
  */
 
+import type { Invocation } from './protocol.js';
+
 /** What can have a deadline: at most one at a time. The fields belong to {@link Deadlines}. */
 export interface Due {
   dueAt: number;
@@ -19,6 +21,25 @@ interface DueLine {
 
 /** Ms a timer can be set for. When it goes off too soon, it is set again. */
 const LONGEST = 2 ** 31 - 1;
+
+/** What is not charged for the time its client takes to send its body. */
+export interface Excusable extends Due {
+  readonly invocation: Pick<Invocation, 'incoming'>;
+  /** Ms it has been excused so far. */
+  excused: number;
+}
+
+/**
+ * To be asked when the time of `item` is up, `ms` long: what it has waited for its client does not count, so its deadline is put off by
+ * that, in the row of its length, as if it had begun so much later. Returns false when there is nothing to put it off for.
+ */
+export function excuse<T extends Excusable>(deadlines: Deadlines<T>, item: T, ms: number): boolean {
+  const waited = item.invocation.incoming?.waited ?? 0;
+  const more = waited - item.excused;
+  item.excused = waited;
+  if (more > 0) deadlines.set(item, ms, performance.now() + more - ms);
+  return more > 0;
+}
 
 export class Deadlines<T extends Due> {
   private readonly lines = new Map<number, DueLine>();

@@ -2,7 +2,7 @@
 
 import { copyOf } from './batch.js';
 import { channels } from './channel-registry.js';
-import { Deadlines, type Due } from './deadlines.js';
+import { Deadlines, type Due, type Excusable, excuse } from './deadlines.js';
 import { type HandlerChannel, setWire } from './handlers/channel.js';
 import { answerTo, invoke } from './handlers/invoke.js';
 import type { OpenBody } from './handlers/pump.js';
@@ -43,11 +43,7 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
     setWire(this);
     this.handlerTimeout = handlerTimeout;
     this.deadlines = new Deadlines<Running>((running) => {
-      // What it has waited for its client does not count.
-      const excused = running.excuse();
-      if (excused > 0)
-        this.deadlines.set(running, handlerTimeout, performance.now() + excused - handlerTimeout);
-      else running.late(handlerTimeout);
+      if (!excuse(this.deadlines, running, handlerTimeout)) running.late(handlerTimeout);
     });
   }
 
@@ -162,26 +158,19 @@ class InlineBodyOwner implements BodyOwner {
 }
 
 /** A handler that has returned a promise. */
-class Running implements Accepted, Due {
+class Running implements Accepted, Excusable {
   dueAt = 0;
   dueLine: Due['dueLine'] = undefined;
   duePrev: Due['duePrev'] = undefined;
   dueNext: Due['dueNext'] = undefined;
   overdue = false;
-  private excused = 0;
+  excused = 0;
 
   constructor(
-    private readonly invocation: Invocation,
+    readonly invocation: Invocation,
     private readonly req: RingRequest,
     private readonly deadlines: Deadlines<Running>,
   ) {}
-
-  /** Ms it has waited for more of the body since this was last asked. */
-  excuse(): number {
-    const before = this.excused;
-    this.excused = this.invocation.incoming?.waited ?? 0;
-    return this.excused - before;
-  }
 
   cancel(): void {
     this.deadlines.clear(this);

@@ -3,7 +3,7 @@
  * request, so that what the engine punishes by ending the process is harmless here: a throw, a response that is used after its end or
  * after its client has gone, a request that is read after the callback, a hook that is missing.
  */
-import { Deadlines, type Due } from './deadlines.js';
+import { Deadlines, type Due, type Excusable, excuse } from './deadlines.js';
 import { OffloopError, OffloopTypeError } from './errors.js';
 import { asBytes, encodeHead, encodeText } from './handlers/respond.js';
 import { show, wellFormed } from './handlers/source.js';
@@ -39,12 +39,7 @@ export class NativeDispatcher implements Dispatcher {
     private readonly log: (message: string, error: unknown) => void,
   ) {
     this.deadlines = new Deadlines((running) => {
-      // What it has waited for its client does not count.
-      const excused = running.excuse();
-      const { handlerTimeout } = limits;
-      if (excused > 0)
-        this.deadlines.set(running, handlerTimeout, performance.now() + excused - handlerTimeout);
-      else running.late();
+      if (!excuse(this.deadlines, running, limits.handlerTimeout)) running.late();
     });
   }
 
@@ -68,7 +63,7 @@ interface Head {
 }
 
 /** One request in the hands of its handler. Nothing it is asked for throws: it may be a timer of the handler's that asks. */
-class Running implements NativeExchange, Accepted, Due, BodyOwner, BodySink {
+class Running implements NativeExchange, Accepted, Excusable, BodyOwner, BodySink {
   dueAt = 0;
   dueLine: Due['dueLine'] = undefined;
   duePrev: Due['duePrev'] = undefined;
@@ -95,7 +90,7 @@ class Running implements NativeExchange, Accepted, Due, BodyOwner, BodySink {
   /** What has come of the request body and has not been handed over. */
   private inbox: [chunk: ArrayBuffer, isLast: boolean][] = [];
   private paused = false;
-  private excused = 0;
+  excused = 0;
 
   constructor(
     readonly invocation: Invocation,
@@ -297,13 +292,6 @@ class Running implements NativeExchange, Accepted, Due, BodyOwner, BodySink {
   private tellAborted(): void {
     this.aborted = true;
     for (const handler of this.whenAborted) this.run(handler);
-  }
-
-  /** Ms it has waited for more of the body since this was last asked. */
-  excuse(): number {
-    const before = this.excused;
-    this.excused = this.invocation.incoming?.waited ?? 0;
-    return this.excused - before;
   }
 
   // ------------------------------------------------------------------------------------------------------ request body

@@ -3,7 +3,7 @@
  * end of a loop turn, takes back what has not started when a worker turns out to be stuck, answers for what takes too
  * long, and delivers the answers.
  */
-import { Deadlines } from '../deadlines.js';
+import { Deadlines, excuse } from '../deadlines.js';
 import { OffloopError } from '../errors.js';
 import type { OnAnswer } from '../outbox.js';
 import {
@@ -578,12 +578,7 @@ export class PoolDispatcher {
         this.deadlines.set(ticket, mount.limits.handlerTimeout, performance.now());
       this.pump();
     } else if (ticket.stage === 'time') {
-      const { handlerTimeout } = mount.limits;
-      const excused = excuse(ticket);
-      // In the row of its length, as if it had begun so much later.
-      if (excused > 0)
-        this.deadlines.set(ticket, handlerTimeout, performance.now() + excused - handlerTimeout);
-      else this.late(ticket, worker);
+      if (!excuse(this.deadlines, ticket, mount.limits.handlerTimeout)) this.late(ticket, worker);
     } else if (ticket.stage === 'suspect') {
       ticket.stage = 'kill';
       this.threads.suspect(worker);
@@ -880,12 +875,4 @@ export class PoolDispatcher {
 /** Ms after a 504 at which a worker that has not shown that its loop turns gets a replacement, to be there in time. */
 function suspectAfter(killAfter: number): number {
   return Math.max(PROBE, killAfter - PREPARE);
-}
-
-/** Ms for which an invocation has waited for its client to send more of the body, since this was last asked. */
-function excuse(ticket: Ticket): number {
-  const waited = ticket.invocation.incoming?.waited ?? 0;
-  const more = waited - ticket.excused;
-  ticket.excused = waited;
-  return more;
 }

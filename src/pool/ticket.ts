@@ -1,4 +1,4 @@
-import type { Due } from '../deadlines.js';
+import type { Due, Excusable } from '../deadlines.js';
 import type { Accepted, Invocation } from '../protocol.js';
 import type { MountQueue } from './mount-queue.js';
 import type { Worker } from './worker.js';
@@ -13,7 +13,7 @@ export type TicketState = 'queued' | 'given' | 'pending' | 'done';
 export type Stage = 'time' | 'suspect' | 'kill';
 
 /** An accepted invocation on its way through the dispatcher. Lives on the I/O thread, dead once `done`. */
-export class Ticket implements Accepted, Due {
+export class Ticket implements Accepted, Excusable {
   state: TicketState = 'queued';
   /** Its client is gone or has its answer: whatever comes back is dropped, and it is not given away again. */
   cancelled = false;
