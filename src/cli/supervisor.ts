@@ -1,9 +1,8 @@
 /** Several processes on one port: started, watched, replaced one by one, and ended. Opens no sockets of its own. */
 import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
-import { OffloopError } from '../errors.js';
 import type { ServerStats } from '../index.js';
+import type { Address } from '../io/engine.js';
+import { adviceOn, cannotListen, tryToListen } from '../io/place.js';
 import { cliEntry } from '../paths.js';
 import type { Explained } from './errors.js';
 import type { Plan } from './plan.js';
@@ -370,17 +369,10 @@ function howItEnded({ exitCode, signalCode }: ChildProcess): string {
 }
 
 /** A port that processes share can be joined by anybody of this user: make sure that nobody is there. For 0 find one. */
-async function freePort(host: string, port: number): Promise<number> {
-  const probe = createServer();
-  try {
-    probe.listen({ host, port, exclusive: true });
-    await once(probe, 'listening');
-  } catch (cause) {
-    const code = String((cause as NodeJS.ErrnoException).code);
-    throw new OffloopError(code, `offloop cannot listen on ${host} port ${port}: ${code}`, { cause });
-  }
-  const { port: free } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return free;
+async function freePort(ip: string, port: number): Promise<number> {
+  const address: Address = { kind: 'tcp', ip, port, shared: true };
+  const found = await tryToListen(address);
+  if (typeof found === 'number') return found;
+  const code = String(found.code);
+  throw cannotListen(address, code, adviceOn(code, address), found);
 }
