@@ -9,5 +9,9 @@ export const workerEntry: string = fileURLToPath(new URL('./handlers/thread.cjs'
 
 /** The command line. A server of several processes starts it again for each. */
 export const cliEntry: string = fileURLToPath(new URL('./cli/main.js', import.meta.url));
-/** What runDev loads in place of a handler module. */
-export const devHandler: string = new URL('./web/dev-handler.js', import.meta.url).href;
+/** What is loaded in place of this handler module to have an error page around it. */
+export function devHandlerOf(url: string): URL {
+  const wrapper = new URL('./web/dev-handler.js', import.meta.url);
+  wrapper.searchParams.set('module', url);
+  return wrapper;
+}

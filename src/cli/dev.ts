@@ -2,17 +2,13 @@
 
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { devHandler } from '../paths.js';
-import { importsOf } from '../web/imports.js';
-import { WatchedFiles } from '../web/watched-files.js';
+import { devHandlerOf } from '../paths.js';
+import { Reloader } from '../web/reloader.js';
 import { startApp } from './app.js';
 import { banner } from './banner.js';
 import { UsageError } from './errors.js';
 import type { Plan, PlannedMount } from './plan.js';
 import { endOnSignals, news } from './terminal.js';
-
-/** Ms without a further change until code is reloaded: an editor writes more than once, a checkout many files. */
-const SETTLE = 50;
 
 export async function dev(given: Plan): Promise<void> {
   const plan = {
@@ -38,30 +34,15 @@ export async function dev(given: Plan): Promise<void> {
   const log = news(plan.own.quiet);
   const ending = endOnSignals(log);
   const { server, drain } = await startApp(plan);
-  const reload = (): void => {
-    // What is imported now may be other files than before.
-    look();
-    const begin = performance.now();
-    server.reload().then(
-      () => log(`reloaded in ${Math.round(performance.now() - begin)} ms`),
-      (error: unknown) => {
-        if (server.status === 'running')
-          console.error('[offloop] the new code does not start, the old one goes on:', error);
-      },
-    );
-  };
-  let timer: NodeJS.Timeout | undefined;
-  const watched = new WatchedFiles(() => {
-    clearTimeout(timer);
-    timer = setTimeout(reload, SETTLE);
-  });
   const entries = plan.mounts.filter(({ dispatch }) => dispatch).map(({ file }) => file);
-  const look = (): void => watched.set(new Set(entries.flatMap((file) => [...importsOf(file)])), folders);
-  look();
+  const reloader = new Reloader(entries, folders, (error, _file, ms) => {
+    if (error === null) log(`reloaded in ${ms} ms`);
+    else console.error('[offloop] the new code does not start, the old one goes on:', error);
+  });
+  reloader.attach({ instance: server });
   ending.runs({
     drain: () => {
-      clearTimeout(timer);
-      watched.close();
+      reloader.close();
       return drain();
     },
   });
@@ -75,7 +56,5 @@ export async function dev(given: Plan): Promise<void> {
 /** What handlers throw is shown as a page, as `runDev` does. */
 function withErrorPage(mount: PlannedMount): PlannedMount {
   if (!mount.dispatch) return mount;
-  const wrapper = new URL(devHandler);
-  wrapper.searchParams.set('module', mount.url);
-  return { ...mount, url: wrapper.href };
+  return { ...mount, url: devHandlerOf(mount.url).href };
 }

@@ -4,13 +4,12 @@ import { fileURLToPath } from 'node:url';
 import type { Rule } from '../check.js';
 import { asHandler, loadModule } from '../handlers/module.js';
 import { NativeHandler } from '../native.js';
-import { devHandler } from '../paths.js';
+import { devHandlerOf } from '../paths.js';
 import { checkHandler, type InlineHandler } from '../server.js';
 import { hasBrowser, loadOpener } from './browser.js';
-import { importsOf } from './imports.js';
 import { type RunInput, type RunResult, type Sorted, sortOptions } from './options.js';
+import { Reloader } from './reloader.js';
 import { runSorted } from './run.js';
-import { WatchedFiles } from './watched-files.js';
 import { serverAt, type WebServer } from './web-server.js';
 
 /** What {@link runDev} takes beside the options of `run`. */
@@ -34,9 +33,6 @@ const RULES: Record<keyof DevOptions, Rule> = {
   },
   onReload: { allowed: 'a function', ok: (v) => typeof v === 'function' },
 };
-
-/** Ms without a further change until code is reloaded: an editor writes more than once, a checkout many files. */
-const SETTLE = 50;
 
 /**
  * Run a handler for development, as `run` does otherwise. Its module, and what that imports, is watched: when it changes fresh workers
@@ -62,7 +58,9 @@ export async function runDev(
   const openPage = opens ? await loadOpener(open === true) : null;
   const places = (typeof watch === 'string' ? [watch] : watch).map((path) => resolve(path));
   const reloads = url !== undefined && result.dispatch;
-  const reloader = reloads ? new Reloader(fileURLToPath(url), places, onReload) : undefined;
+  const reloader = reloads
+    ? new Reloader([fileURLToPath(url)], places, (error, file) => onReload(error, file))
+    : undefined;
   let done: RunResult;
   try {
     done = await runSorted('runDev', await shown(handler, url, sorted), sorted, {
@@ -86,9 +84,7 @@ async function shown(
 ): Promise<string | URL | InlineHandler> {
   if (handler instanceof NativeHandler) return handler;
   if (url !== undefined && result.dispatch) {
-    const wrapper = new URL(devHandler);
-    wrapper.searchParams.set('module', url);
-    return wrapper;
+    return devHandlerOf(url);
   }
   const inline = url === undefined ? asHandler(handler, 'runDev') : (await loadModule(url)).handler;
   const { withErrorPage } = await import('./dev-page.js');
@@ -101,85 +97,6 @@ function pageOf({ host, port, path }: RunResult, server: WebServer | undefined):
   const name = host === '0.0.0.0' || host === '::' ? 'localhost' : host.includes(':') ? `[${host}]` : host;
   return `${scheme}://${name}:${port}${path}`;
 }
-
-/** Reloads the code of a server when its files change. */
-class Reloader {
-  private server: WebServer | undefined;
-  /** Something has changed while the code was loaded for the first time. */
-  private missed = false;
-  private readonly files: WatchedFiles;
-  private timer: NodeJS.Timeout | undefined;
-  private file = '';
-  private reloading = false;
-  private again = false;
-  private closed = false;
-
-  constructor(
-    private readonly entry: string,
-    private readonly places: readonly string[],
-    private readonly onReload: (error: unknown, file: string) => void,
-  ) {
-    this.files = new WatchedFiles((file) => {
-      this.file = file;
-      clearTimeout(this.timer);
-      this.timer = setTimeout(() => void this.reload(), SETTLE).unref();
-    });
-    this.look();
-  }
-
-  attach(server: WebServer | undefined): void {
-    this.server = server;
-    if (this.missed) void this.reload();
-  }
-
-  close(): void {
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.files.close();
-  }
-
-  private look(): void {
-    this.files.set(importsOf(this.entry), this.places);
-  }
-
-  private async reload(): Promise<void> {
-    this.again = true;
-    if (this.reloading) return;
-    this.reloading = true;
-    while (this.again && !this.closed) {
-      this.again = false;
-      const { file } = this;
-      // What is imported now may be other files than before, and may change while it is loaded.
-      this.look();
-      const error = await this.load();
-      if (!this.closed && error !== STOPPED) this.tell(error, file);
-    }
-    this.reloading = false;
-  }
-
-  private async load(): Promise<unknown> {
-    this.missed = this.server === undefined;
-    const instance = this.server?.instance;
-    // It loads the code that is there when it starts.
-    if (!instance) return STOPPED;
-    try {
-      await instance.reload();
-      return null;
-    } catch (error) {
-      return instance.status === 'running' ? error : STOPPED;
-    }
-  }
-
-  private tell(error: unknown, file: string): void {
-    try {
-      this.onReload(error, file);
-    } catch {
-      // As for loggers.
-    }
-  }
-}
-
-const STOPPED = Symbol('stopped');
 
 function say(error: unknown, file: string): void {
   const name = relative(process.cwd(), file);
