@@ -1,6 +1,6 @@
 /** Handlers that run on the I/O thread, `dispatch: false`: a dispatcher that dispatches nothing. */
 
-import { copyOf } from './batch.js';
+import { copyOf, textOf } from './batch.js';
 import { channels } from './channel-registry.js';
 import { Deadlines, type Due, type Excusable, excuse } from './deadlines.js';
 import { type HandlerChannel, setWire } from './handlers/channel.js';
@@ -120,12 +120,14 @@ class InlineOwner implements ChannelOwner {
 
   message(line: ChannelLine, data: ArrayBuffer, isText: boolean): void {
     // The engine takes its memory back when this returns.
-    const own = isText ? Buffer.from(data).toString() : copyOf(data);
-    inTime(line, () => void this.channel._message(own));
+    const own = isText ? textOf(data) : copyOf(data);
+    if (line.defers === true) setImmediate(() => void this.channel._message(own));
+    else void this.channel._message(own);
   }
   ping(line: ChannelLine, data: ArrayBuffer): void {
     const own = copyOf(data);
-    inTime(line, () => void this.channel._ping(own));
+    if (line.defers === true) setImmediate(() => void this.channel._ping(own));
+    else void this.channel._ping(own);
   }
   flowed(_line: ChannelLine, total: number): void {
     this.channel._flowed(total);
@@ -137,11 +139,6 @@ class InlineOwner implements ChannelOwner {
       setImmediate(() => resolve(this.channel._closed(status, code, reason)));
     });
   }
-}
-
-function inTime(line: ChannelLine, tell: () => void): void {
-  if (line.defers === true) setImmediate(tell);
-  else tell();
 }
 
 /** Tells a body what becomes of it, on this thread. */

@@ -17,7 +17,7 @@ import { handshakeProblem } from './handshake.js';
 import { WINDOW } from './pump.js';
 import { clientGone, isThenable } from './reasons.js';
 import type { ChannelOpener, RingRequest } from './request.js';
-import { asBytes, type Encoded, encode, encodeHead, type RequestInfo } from './respond.js';
+import { copyOfBytes, type Encoded, encode, encodeHead, type RequestInfo } from './respond.js';
 import { ownBytes, type Source, wellFormed } from './source.js';
 import type { Body, HttpRequest, HttpResponse } from './types.js';
 
@@ -220,8 +220,8 @@ export class HandlerChannel implements Channel {
 
   private putBody(body: NonNullable<Body>, accepted: boolean): boolean {
     if (typeof body === 'string') return this.put(wellFormed(body), accepted);
-    const bytes = asBytes(body);
-    if (bytes !== undefined) return this.put(ownBytes(bytes), accepted);
+    const bytes = copyOfBytes(body);
+    if (bytes !== undefined) return this.put(bytes, accepted);
     if (!accepted && !this.admit(1)) return false;
     this.read(body);
     return true;
@@ -621,8 +621,7 @@ class RemoteChannel {
   /** Send a message or a chunk. Returns true: whether the channel is still open is known on the I/O thread only. */
   send(data: Body | HttpResponse, close = false): boolean {
     const body = isResponse(data) ? (data.body ?? null) : data;
-    const payload =
-      typeof body === 'string' ? wellFormed(body) : body === null ? '' : ownPayload(asBytes(body));
+    const payload = typeof body === 'string' ? wellFormed(body) : body === null ? '' : copyOfBytes(body);
     if (payload === undefined)
       throw new OffloopTypeError(
         'OFFLOOP_BAD_CHANNEL',

@@ -4,7 +4,7 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
-import { headOf, processClock, splitBatch, targetOf, waitedOf } from '../batch.js';
+import { headOf, processClock, splitBatch, targetOf, textOf, waitedOf } from '../batch.js';
 import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
@@ -617,7 +617,7 @@ function tell(
     case EVENT.text:
       return channel._message(rest);
     case EVENT.longText:
-      return channel._message(Buffer.from(body as Uint8Array).toString());
+      return channel._message(textOf(body as Uint8Array));
     case EVENT.binary:
       return channel._message(body as Uint8Array);
     case EVENT.ping:

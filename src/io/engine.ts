@@ -58,7 +58,8 @@ export interface UpgradeContext {
 }
 
 export interface EngineWebSocket {
-  getUserData(): { readonly line: WebSocketEvents };
+  /** What the upgrade was given for the connection: the engine puts it there. */
+  readonly line: WebSocketEvents;
   /** 1: sent. 0: sent, and bytes wait in the engine. 2: dropped, since too many do. */
   send(data: string | Uint8Array, isBinary?: boolean, compress?: boolean): number;
   /** Send a Close frame, and end the connection when it has left. The close event follows at once. */

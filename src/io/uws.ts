@@ -234,9 +234,9 @@ function routeWebSockets(
     upgrade: (res, req, context) => onRequest(res, req, 'GET', { native: context, last }),
     // A function without code of its own: see Exchange.upgrade.
     open: Reflect.set.bind(undefined, last, 'opened'),
-    message: (ws, data, isBinary) => ws.getUserData().line.message(data, isBinary),
-    ping: (ws, data) => ws.getUserData().line.ping(data),
-    drain: (ws) => ws.getUserData().line.drain(),
-    close: (ws, code, reason) => ws.getUserData().line.closed(code, reason),
+    message: (ws, data, isBinary) => ws.line.message(data, isBinary),
+    ping: (ws, data) => ws.line.ping(data),
+    drain: (ws) => ws.line.drain(),
+    close: (ws, code, reason) => ws.line.closed(code, reason),
   });
 }

@@ -1,5 +1,5 @@
 /** Events of channels, as invocations that nobody waits to have answered. I/O thread. */
-import { copyOf } from '../batch.js';
+import { copyOf, textOf } from '../batch.js';
 import { type ChannelStatus, EVENT, type Invocation } from '../protocol.js';
 
 /** Texts of at most so many bytes travel in the record of their event; longer ones are cheaper as bytes. */
@@ -11,7 +11,7 @@ export function messageOf(
   isText: boolean,
 ): { readonly kind: string; readonly rest: string; readonly body: Uint8Array | null } {
   if (isText && data.byteLength <= SHORT) {
-    const rest = Buffer.from(data).toString();
+    const rest = textOf(data);
     // What separates records must not be in one.
     if (!rest.includes('\0')) return { kind: EVENT.text, rest, body: null };
   }
