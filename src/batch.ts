@@ -62,3 +62,41 @@ const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 export function textOf(data: ArrayBuffer | Uint8Array): string {
   return decoder.decode(data);
 }
+
+/** Bytes below which a piece of memory travels in a {@link Parcel}. */
+const SMALL = 4096;
+
+/** Small pieces of memory that cross threads as one: each by itself costs three times as much to clone, on both sides. */
+export class Parcel {
+  private readonly parts: Uint8Array[] = [];
+  private size = 0;
+
+  /** Takes what is small and returns its length, by which {@link unpacked} finds it; what is larger is returned. */
+  add(bytes: Uint8Array): Uint8Array | number {
+    const { byteLength } = bytes;
+    if (byteLength >= SMALL) return bytes;
+    this.parts.push(bytes);
+    this.size += byteLength;
+    return byteLength;
+  }
+
+  /** All that it has taken. */
+  get whole(): Uint8Array<ArrayBuffer> {
+    const whole = new Uint8Array(this.size);
+    let at = 0;
+    for (const part of this.parts) {
+      whole.set(part, at);
+      at += part.byteLength;
+    }
+    return whole;
+  }
+}
+
+/** Takes the pieces out of what a {@link Parcel} was, in the order they were added. Each gets memory of its own. */
+export function unpacked(whole: Uint8Array): (length: number) => Uint8Array<ArrayBuffer> {
+  let at = 0;
+  return (length) => {
+    at += length;
+    return whole.slice(at - length, at) as Uint8Array<ArrayBuffer>;
+  };
+}

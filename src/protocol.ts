@@ -146,8 +146,9 @@ export interface IncomingBody extends BodySource {
 }
 
 /** In place of a body in a batch: it is not complete, and is asked for with `read`. */
-export const BODY_FOLLOWS = 1;
-export type BatchBody = Uint8Array | typeof BODY_FOLLOWS | null;
+export const BODY_FOLLOWS = -1;
+/** Another number is the length of a small one, which lies with others: see Parcel. */
+export type BatchBody = Uint8Array | number | null;
 
 /** Why the dispatcher answers in the server's own name. What each says to the client stands in errors.ts. */
 export type RefusalReason =
@@ -360,6 +361,13 @@ export const OP = {
   endBody: 16,
 } as const;
 export const OP_FIELDS = 5;
+/** Where data that is sent stands among the fields of its op. */
+const SENT = 2;
+/** Whether this field is data that is sent: never a number, so that the length of it can stand there. */
+export function isSent(ops: readonly OpField[], at: number): boolean {
+  const op = ops[at - SENT];
+  return at % OP_FIELDS === SENT && (op === OP.send || op === OP.sendBody);
+}
 /** In place of a close code: what was sent of a response is not all of it, and its client shall know. */
 export const CUT = 0;
 export type OpField = string | number | boolean | Uint8Array | null;
@@ -408,11 +416,12 @@ export type PackedBatch = string;
 export type Notice =
   /** Invocations without bodies, the usual case. */
   | PackedBatch
-  /** `bodies` has an entry for each invocation. */
+  /** `bodies` has an entry for each invocation, `small` is a Parcel of the small ones. */
   | {
       readonly kind: 'batch';
       readonly packed: PackedBatch;
       readonly bodies: readonly BatchBody[];
+      readonly small: Uint8Array;
     }
   /** More of the body of an invocation that has asked for it. The chunks are transferred. */
   | {
@@ -452,8 +461,8 @@ export const STATUS_TAKEN = 1;
 export type Command =
   /** There is something in the outbox: see outbox.ts. Most answers go that way. A bare string is the cheapest to send. */
   | 'look'
-  /** What channels ask for, in order: see {@link OP}. */
-  | { readonly kind: 'channels'; readonly ops: readonly OpField[] }
+  /** What channels ask for, in order: see {@link OP}. In place of small data that is sent stands its length; it lies in `small`, a Parcel. */
+  | { readonly kind: 'channels'; readonly ops: OpField[]; readonly small: Uint8Array | undefined }
   /** An answer that does not fit the outbox. `micros` is how long the invocation has held the thread. */
   | {
       readonly kind: 'answer';

@@ -4,6 +4,7 @@ import { RawClient, WAYS } from './support/http-raw.js';
 import { fixture, serve, until } from './support/server.js';
 
 const REUSE = fixture('channels/reuse.mjs');
+const ECHO = fixture('channels/echo.mjs');
 const SIZES = [1, 100, 4096, 100_000, 400_000];
 
 /** What came, as runs: '1x100 2x100' are a hundred bytes of 1 and as many of 2. */
@@ -63,5 +64,24 @@ describe.each(WAYS)('bytes that $way sends', ({ dispatch }) => {
     const last = String.fromCharCode(times).repeat(1000);
     await until(() => client.rest.endsWith(last), 'all of it has come', 15_000);
     expect(client.rest).not.toContain(String.fromCharCode(99).repeat(100));
+  });
+
+  it('come back as they were, whatever their sizes, when many come at once', async () => {
+    const { port, errors } = await serve(ECHO, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
+    // Around where memory is put together with others, in the heap of V8, and handed over.
+    const sizes = [0, 1, 64, 65, 4095, 4096, 4097, 8191, 8192, 100_000];
+    const sent = Array.from({ length: 200 }, (_, i) =>
+      Buffer.alloc(sizes[i % sizes.length] as number, (i % 255) + 1),
+    );
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/`, { perMessageDeflate: false });
+    const messages: Buffer[] = [];
+    socket.on('message', (data: Buffer) => messages.push(data));
+    socket.on('open', () => {
+      for (const data of sent) socket.send(data);
+    });
+    await until(() => messages.length === sent.length, 'all are back');
+    expect(messages.filter((data, i) => !data.equals(sent[i] as Buffer))).toEqual([]);
+    socket.terminate();
+    expect(errors).toEqual([]);
   });
 });

@@ -4,7 +4,7 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
-import { headOf, processClock, splitBatch, targetOf, textOf, waitedOf } from '../batch.js';
+import { headOf, Parcel, processClock, splitBatch, targetOf, textOf, unpacked, waitedOf } from '../batch.js';
 import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
@@ -23,6 +23,7 @@ import {
   DEFINED,
   EVENT,
   EVENT_TARGET,
+  isSent,
   type Notice,
   OP,
   type OpField,
@@ -75,7 +76,7 @@ class LaneSource implements RequestSource {
     private readonly givenAt: number,
     body: BatchBody,
   ) {
-    const follows = body === BODY_FOLLOWS;
+    const follows = typeof body === 'number';
     this.body = follows ? null : body;
     this.incoming = follows ? thread.bodyOf(seq) : null;
   }
@@ -219,7 +220,7 @@ class WorkerThread implements ChannelOpener {
     }
     switch (notice.kind) {
       case 'batch':
-        this.runBatch(notice.packed, notice.bodies);
+        this.runBatch(notice.packed, bodiesOf(notice.bodies, notice.small));
         return;
       case 'body': {
         const body = this.incoming.get(notice.seq);
@@ -301,7 +302,8 @@ class WorkerThread implements ChannelOpener {
       }
       batch.at = at + 1;
       batch.seq = next;
-      if (req === undefined) now = this.event(seq, headOf(record), body === BODY_FOLLOWS ? null : body, now);
+      if (req === undefined)
+        now = this.event(seq, headOf(record), typeof body === 'number' ? null : body, now);
       else now = this.start(seq, target, req, now);
       if (this.untold !== undefined) {
         // First everything that the promise does without waiting: it may be all there is to it (`async` out of habit),
@@ -548,10 +550,17 @@ class WorkerThread implements ChannelOpener {
     const { ops } = this;
     this.ops = [];
     const transfer: ArrayBuffer[] = [];
-    for (const field of ops)
-      if (field instanceof Uint8Array && field.byteLength >= TRANSFER_FROM)
-        transfer.push(field.buffer as ArrayBuffer);
-    this.send({ kind: 'channels', ops }, transfer);
+    let parcel: Parcel | undefined;
+    for (let i = 0; i < ops.length; i++) {
+      const field = ops[i];
+      if (!(field instanceof Uint8Array)) continue;
+      if (field.byteLength >= TRANSFER_FROM) transfer.push(field.buffer as ArrayBuffer);
+      else if (isSent(ops, i)) {
+        parcel ??= new Parcel();
+        ops[i] = parcel.add(field);
+      }
+    }
+    this.send({ kind: 'channels', ops, small: parcel?.whole }, transfer);
   }
 
   /** A body that has not come with its request. */
@@ -604,6 +613,12 @@ class WorkerThread implements ChannelOpener {
     this.lane.close();
     this.end();
   }
+}
+
+/** The bodies of a batch as they were before the small ones were put together. */
+function bodiesOf(bodies: readonly BatchBody[], small: Uint8Array): BatchBody[] {
+  const take = unpacked(small);
+  return bodies.map((body) => (typeof body === 'number' && body !== BODY_FOLLOWS ? take(body) : body));
 }
 
 /** Give a channel its event. Returns a promise when that takes longer. */

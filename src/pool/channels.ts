@@ -1,6 +1,6 @@
 /** The channels and bodies of one worker, seen from the I/O thread: carries out what they ask for, and tells them what happens. */
 
-import { copyOf } from '../batch.js';
+import { copyOf, unpacked } from '../batch.js';
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type BodyLine,
@@ -9,6 +9,7 @@ import {
   type ChannelOwner,
   type ChannelStatus,
   EVENT,
+  isSent,
   OP,
   OP_FIELDS,
   type OpField,
@@ -18,6 +19,15 @@ import type { PoolDispatcher } from './dispatcher.js';
 import { ChannelEvent, endOf, messageOf } from './events.js';
 import type { MountQueue } from './mount-queue.js';
 import type { Worker } from './worker.js';
+
+/** The ops of a worker as they were before it put small data together. */
+export function sentWhole(ops: OpField[], small: Uint8Array | undefined): readonly OpField[] {
+  if (small === undefined) return ops;
+  const take = unpacked(small);
+  for (let i = 0; i < ops.length; i++)
+    if (isSent(ops, i) && typeof ops[i] === 'number') ops[i] = take(ops[i] as number);
+  return ops;
+}
 
 /** Carry out what the channels and bodies of a worker ask for, in order. */
 export function carryOut(

@@ -15,7 +15,7 @@ import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
 import { type Command, EVENT_TARGET, type TimeLimits, type WorkerStart } from '../protocol.js';
-import { carryOut } from './channels.js';
+import { carryOut, sentWhole } from './channels.js';
 import { PoolDispatcher, type Threads } from './dispatcher.js';
 import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
@@ -485,7 +485,7 @@ export class WorkerPool implements AsyncDisposable {
     }
     switch (command.kind) {
       case 'channels':
-        carryOut(command.ops, worker, this.dispatcher, channels);
+        carryOut(sentWhole(command.ops, command.small), worker, this.dispatcher, channels);
         return;
       case 'body-failed':
         worker.bodies.get(command.id)?.fail(fromErrorRecord(command.error));

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import { packFirst, packNext, processClock } from '../batch.js';
+import { Parcel, packFirst, packNext, processClock } from '../batch.js';
 import { createOutbox, OutboxReader } from '../outbox.js';
 import {
   ADDRESS_SLOT_LENGTH,
@@ -106,6 +106,7 @@ export class Worker {
   give(tickets: readonly Ticket[], now: number): void {
     let packed = packFirst(this.nextSeq, processClock(now));
     let bodies: BatchBody[] | undefined;
+    let parcel: Parcel | undefined;
     if (this.given === 0) this.progressAt = now;
     for (let i = 0; i < tickets.length; i++) {
       const ticket = tickets[i] as Ticket;
@@ -113,7 +114,8 @@ export class Worker {
       packed = packNext(packed, ticket.mount.target, Math.max(0, Math.floor(now - ticket.acceptedAt)), head);
       if (body !== null || (incoming !== undefined && incoming !== null)) {
         bodies ??= new Array<BatchBody>(tickets.length).fill(null);
-        bodies[i] = body ?? BODY_FOLLOWS;
+        parcel ??= new Parcel();
+        bodies[i] = body === null ? BODY_FOLLOWS : parcel.add(body);
       }
       ticket.state = 'given';
       ticket.worker = this;
@@ -123,7 +125,11 @@ export class Worker {
       this.nextSeq = (this.nextSeq + 1) | 0;
     }
     this.given += tickets.length;
-    this.send(bodies === undefined ? packed : { kind: 'batch', packed, bodies });
+    this.send(
+      bodies === undefined || parcel === undefined
+        ? packed
+        : { kind: 'batch', packed, bodies, small: parcel.whole },
+    );
   }
 
   /** The ticket with this number, if it is still out. */
