@@ -1,6 +1,6 @@
 /** Handlers that run on the I/O thread, `dispatch: false`: a dispatcher that dispatches nothing. */
 
-import { copyOf, textOf } from './batch.js';
+import { copyOf, textOf } from './bytes.js';
 import { channels } from './channel-registry.js';
 import { Deadlines, type Due, type Excusable, excuse } from './deadlines.js';
 import { type HandlerChannel, setWire } from './handlers/channel.js';

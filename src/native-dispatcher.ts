@@ -3,6 +3,7 @@
  * request, so that what the engine punishes by ending the process is harmless here: a throw, a response that is used after its end or
  * after its client has gone, a request that is read after the callback, a hook that is missing.
  */
+import { payloadSize } from './bytes.js';
 import { Deadlines, type Due, type Excusable, excuse } from './deadlines.js';
 import { OffloopError, OffloopTypeError } from './errors.js';
 import { asBytes, encodeHead, encodeText } from './handlers/respond.js';
@@ -185,7 +186,7 @@ class Running implements NativeExchange, Accepted, Excusable, BodyOwner, BodySin
     // RFC 9110, 8.6 and 15: no content and no length for 204 and 304; 205 says it is empty.
     if (status === 204 || status === 304) invocation.answer(status, head, null, flags);
     else if (status === 205) invocation.answer(status, head, 0, flags);
-    else if (invocation.isHead) invocation.answer(status, head, lengthOf(body), flags);
+    else if (invocation.isHead) invocation.answer(status, head, payloadSize(body), flags);
     else if (typeof body === 'number' || body === null || body.length === 0)
       invocation.answer(status, head, 0, flags);
     else invocation.answer(status, head, typeof body === 'string' ? wellFormed(body) : body, flags);
@@ -372,11 +373,6 @@ function bytesOf(data: ArrayBuffer | ArrayBufferView): Uint8Array {
 
 function textOf(data: NativeData): string {
   return typeof data === 'string' ? data : Buffer.from(bytesOf(data)).toString();
-}
-
-function lengthOf(body: string | Uint8Array | number | null): number | null {
-  if (typeof body === 'string') return Buffer.byteLength(body);
-  return typeof body === 'object' && body !== null ? body.byteLength : body;
 }
 
 /** The engine hands out whole buffers. */

@@ -2,6 +2,7 @@
  * Channels: one handle for WebSockets, streamed responses and long polls, after http-kit's. A channel lives on the
  * thread of the handler that opened it; its callbacks run there, one at a time, in order.
  */
+import { sizeOf } from '../bytes.js';
 import { OffloopError, OffloopTypeError } from '../errors.js';
 import {
   type Accept,
@@ -163,7 +164,7 @@ export class HandlerChannel implements Channel {
   }
 
   async sendAsync(data: Body | HttpResponse, close = !this.isWebSocket): Promise<boolean> {
-    while (this.isOpen && !this.hasRoom(sizeOf(data))) await this.drained();
+    while (this.isOpen && !this.hasRoom(sizeToSend(data))) await this.drained();
     if (!this.isOpen || !this.send(data, false)) return false;
     await this.reading;
     const all = await this.sentOut(this.sent);
@@ -209,7 +210,7 @@ export class HandlerChannel implements Channel {
   }
 
   private put(data: string | Uint8Array, accepted: boolean): boolean {
-    const bytes = typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
+    const bytes = sizeOf(data);
     if (!accepted && !this.admit(bytes)) return false;
     this.sent += bytes;
     const track = this.sent - this.tracked >= Math.min(TRACK_EVERY, this.highWater / 2);
@@ -699,10 +700,10 @@ function isResponse(data: Body | HttpResponse): data is HttpResponse {
 }
 
 /** Bytes of what is to be sent; 1 for what has to be read first. */
-function sizeOf(data: Body | HttpResponse): number {
+function sizeToSend(data: Body | HttpResponse): number {
   const body = isResponse(data) ? (data.body ?? null) : data;
   if (body === null) return 0;
-  if (typeof body === 'string') return Buffer.byteLength(body);
+  if (typeof body === 'string') return sizeOf(body);
   return body instanceof ArrayBuffer || ArrayBuffer.isView(body) ? body.byteLength : 1;
 }
 

@@ -4,7 +4,8 @@
  */
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
-import { headOf, Parcel, processClock, splitBatch, targetOf, textOf, unpacked, waitedOf } from '../batch.js';
+import { headOf, processClock, splitBatch, targetOf, waitedOf } from '../batch.js';
+import { Parcel, textOf, unpacked } from '../bytes.js';
 import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {

@@ -2,6 +2,7 @@
  * Reads the beginning of a body before anything of its response is sent. Most that come as a stream are small and there at
  * once: those are answered as a whole, with their true length.
  */
+import { sizeOf } from '../bytes.js';
 import type { Answer } from '../protocol.js';
 import { isThenable } from './reasons.js';
 import { asChunk, type Chunk, Measure, ownBytes, type Result, type Source, wellFormed } from './source.js';
@@ -165,7 +166,7 @@ export class Gather {
       }
       const chunk = asChunk(result.value);
       const isText = typeof chunk === 'string';
-      measure.add(isText ? Buffer.byteLength(chunk) : chunk.byteLength);
+      measure.add(sizeOf(chunk));
       if (!this.patient && measure.total > SMALL) return this.begun(chunk);
       if (chunk.length > 0) parts.push(isText ? wellFormed(chunk) : source.owned ? chunk : ownBytes(chunk));
       return undefined;
@@ -241,7 +242,7 @@ export async function* chunksOf({ unread, measure, parts, last, reading }: Begun
       ended = false;
       const chunk = asChunk(result.value);
       if (chunk.length === 0) continue;
-      measure.add(typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);
+      measure.add(sizeOf(chunk));
       const own = source.owned ? chunk : owned(chunk);
       if (measure.full) held = own;
       else yield own;

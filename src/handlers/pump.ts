@@ -2,6 +2,7 @@
  * Sends bodies that do not go out as a whole: read from their source as their clients take them, on the thread of the
  * handler. There are never more than so many bytes of one on their way, wherever they lie.
  */
+import { sizeOf } from '../bytes.js';
 import { type Answer, BODY_CHUNK, type BodyOutlet } from '../protocol.js';
 import { type Begun, Gather, SLICE, type Unread } from './gather.js';
 import { clientGone, isThenable, TAKEN } from './reasons.js';
@@ -234,8 +235,7 @@ class Body implements OpenBody {
 
   private accept(chunk: Chunk): void {
     const { measure } = this;
-    if (measure.length !== null)
-      measure.add(typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);
+    if (measure.length !== null) measure.add(sizeOf(chunk));
     this.hold(chunk);
   }
 

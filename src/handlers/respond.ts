@@ -2,6 +2,7 @@
  * The one table of what a handler may return, and how it goes to the wire. Runs on the thread of the handler, so that
  * encoding costs the I/O thread nothing; what leaves here has been checked and needs no second look.
  */
+import { payloadSize } from '../bytes.js';
 import { OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
 import { type Parts, TEXT_TYPE, takeParts } from './fetch/response.js';
@@ -248,12 +249,7 @@ function payloadFor(
     // A handler that answers HEAD by itself may know the length without having the bytes. A body that was not read
     // has no length.
     if (body === 0) return head.length ?? 0;
-    if (body === null) return null;
-    return typeof body === 'string'
-      ? Buffer.byteLength(body)
-      : typeof body === 'number'
-        ? body
-        : body.byteLength;
+    return payloadSize(body);
   }
   if (body === '' || body === null) return 0;
   // A lone surrogate has no UTF-8; the engine would send bytes that are none.

@@ -1,4 +1,5 @@
 /** The I/O side of channels: a WebSocket, or a response whose body goes on. Lives on the I/O thread. */
+import { sizeOf } from '../bytes.js';
 import {
   type Answer,
   type ChannelFlow,
@@ -95,7 +96,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     const { ws } = this;
     if (ws === undefined || this.ended) return;
     if (typeof data !== 'string' || data !== '' || !track) {
-      this.sent += typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
+      this.sent += sizeOf(data);
       ws.send(data, typeof data !== 'string', this.host.compress);
     }
     if (!track) return;
@@ -284,7 +285,7 @@ export class StreamLine implements ServerLine {
     if (data.length > 0) {
       // Published data and `channel(id)` know nothing of heads.
       if (!this.started) this.start(this.status, this.head, this.flags, null);
-      this.sent += typeof data === 'string' ? Buffer.byteLength(data) : data.byteLength;
+      this.sent += sizeOf(data);
       this.flowing = this.exchange.writeStream(data);
     }
     if (!track) return;

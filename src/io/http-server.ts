@@ -24,7 +24,7 @@ import { Router } from './router.js';
 
 /**
  * Ms that connections stay open when the last byte of a large answer has been given to the engine, which may hold up to
- * 64 KiB itself: little enough to leave when the client reads on.
+ * 16 KiB itself: little enough to leave when the client reads on.
  */
 const LINGER = 500;
 

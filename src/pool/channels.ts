@@ -1,6 +1,6 @@
 /** The channels and bodies of one worker, seen from the I/O thread: carries out what they ask for, and tells them what happens. */
 
-import { copyOf, unpacked } from '../batch.js';
+import { copyOf, unpacked } from '../bytes.js';
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type BodyLine,

@@ -3,7 +3,7 @@
  * these live on the I/O thread. One callback of a channel runs at a time, wherever; its state travels with each event, and
  * comes back when the callback is through.
  */
-import { copyOf } from '../batch.js';
+import { copyOf } from '../bytes.js';
 import type { ChannelRegistry } from '../channel-registry.js';
 import {
   type ChannelLine,

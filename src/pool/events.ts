@@ -1,5 +1,5 @@
 /** Events of channels, as invocations that nobody waits to have answered. I/O thread. */
-import { copyOf, textOf } from '../batch.js';
+import { copyOf, textOf } from '../bytes.js';
 import { type ChannelStatus, EVENT, type Invocation } from '../protocol.js';
 
 /** Texts of at most so many bytes travel in the record of their event; longer ones are cheaper as bytes. */

@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
-import { Parcel, packFirst, packNext, processClock } from '../batch.js';
+import { packFirst, packNext, processClock } from '../batch.js';
+import { Parcel } from '../bytes.js';
 import { createOutbox, OutboxReader } from '../outbox.js';
 import {
   ADDRESS_SLOT_LENGTH,

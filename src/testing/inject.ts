@@ -1,4 +1,5 @@
 /** Calls a handler without a server: no socket, no thread, but the request and the response are the real ones. */
+import { payloadSize } from '../bytes.js';
 import { OffloopError, OffloopTypeError } from '../errors.js';
 import { setWireIfNone } from '../handlers/channel.js';
 import { answerTo, invoke } from '../handlers/invoke.js';
@@ -7,7 +8,7 @@ import type { OpenBody } from '../handlers/pump.js';
 import { clientGone } from '../handlers/reasons.js';
 import { type ChannelOpener, RingRequest } from '../handlers/request.js';
 import type { FetchHandler, Handler } from '../handlers/types.js';
-import { type Answer, type BodyOutlet, FLAG_CLOSE, type Payload, STATUS_TAKEN } from '../protocol.js';
+import { type Answer, type BodyOutlet, FLAG_CLOSE, STATUS_TAKEN } from '../protocol.js';
 
 /** A handler: a function, an object with `fetch`, or the module that exports one of these (`await import('./handler.js')`). */
 export type InjectHandler = Handler | FetchHandler | { readonly default: Handler | FetchHandler };
@@ -212,16 +213,10 @@ class Injected implements ChannelOpener, BodyOutlet {
 
 function responseOf({ status, head, payload, flags }: Answer): Response {
   const headers = headersOf(head, flags);
-  const length = lengthOf(payload);
+  const length = payloadSize(payload);
   if (length !== null) headers.set('content-length', String(length));
   const empty = payload === null || typeof payload === 'number';
   return new Response(empty ? null : Buffer.from(payload as string), { status, headers });
-}
-
-/** As it is announced: a number is the length of a body that is not sent. */
-function lengthOf(payload: Payload): number | null {
-  if (payload === null || typeof payload === 'number') return payload;
-  return typeof payload === 'string' ? Buffer.byteLength(payload) : payload.byteLength;
 }
 
 function headersOf(head: string, flags: number): Headers {
