@@ -34,6 +34,10 @@ const KIND = { null: 0, number: 1, string: 2, bytes: 3, skip: 4, ascii: 5 } as c
 const NUMBERED = 256;
 const NUMBERED_LENGTH = 256;
 
+/** Texts of at most so many bytes are read together with what follows them, of which so many bytes are looked at. */
+const SHORT_TEXT = 128;
+const TEXT_AHEAD = 2048;
+
 const MOST_NUMBER = 2 ** 31 - 1;
 
 const align = (bytes: number): number => (bytes + 3) & ~3;
@@ -143,11 +147,16 @@ export class OutboxReader extends Outbox {
   private read = 0;
   /** Texts of the heads that have a number. */
   private readonly heads: string[] = [];
+  /** The ring from `textFrom` to `textTo` as a text, whatever stands there. */
+  private text = '';
+  private textFrom = 0;
+  private textTo = 0;
 
   /** Deliver what is there. Returns whether there was anything. */
   drain(deliver: OnAnswer): boolean {
     const { fields, bytes } = this;
     const from = this.read;
+    this.textTo = 0;
     // Looked up each time: what is delivered may lead to another drain, and to more being written.
     while (this.read !== Atomics.load(this.positions, WRITTEN)) {
       const at = this.read & (CAPACITY - 1);
@@ -175,7 +184,11 @@ export class OutboxReader extends Outbox {
         head = this.heads[number] ?? '';
       }
       let payload: Payload = null;
-      if (kind === KIND.ascii) payload = bytes.latin1Slice(end, end + payloadLength);
+      if (kind === KIND.ascii)
+        payload =
+          payloadLength <= SHORT_TEXT
+            ? this.shortText(end, end + payloadLength)
+            : bytes.latin1Slice(end, end + payloadLength);
       else if (kind === KIND.string) payload = bytes.utf8Slice(end, end + payloadLength);
       else if (kind === KIND.number) payload = payloadLength;
       else if (kind === KIND.bytes) payload = Uint8Array.from(bytes.subarray(end, end + payloadLength));
@@ -186,5 +199,18 @@ export class OutboxReader extends Outbox {
     }
     Atomics.store(this.positions, READ, this.read);
     return this.read !== from;
+  }
+
+  /** One call of the engine for several short texts: a part of a text costs a quarter of one. */
+  private shortText(from: number, to: number): string {
+    if (from < this.textFrom || to > this.textTo) {
+      const written = Atomics.load(this.positions, WRITTEN) & (CAPACITY - 1);
+      // Behind what is written lies what will be overwritten.
+      const end = written >= to ? written : CAPACITY;
+      this.textFrom = from;
+      this.textTo = Math.min(end, from + TEXT_AHEAD);
+      this.text = this.bytes.latin1Slice(from, this.textTo);
+    }
+    return this.text.slice(from - this.textFrom, to - this.textFrom);
   }
 }
