@@ -21,6 +21,8 @@ import { fixture, type Logged, serve, type TestServer, until, within } from './s
 
 const one = { nMin: 1, nMax: 1 };
 const QUICK = { handlerTimeout: 100, killAfter: 100 };
+/** Time enough for a busy server to notice first that a client has left. */
+const NOTICED_BEFORE = 2500;
 const TOO_LONG = 'The request took too long';
 const UNAVAILABLE = 'Server unavailable, please try again';
 const WAITED = 'httpkit.server.status.503.waited';
@@ -183,7 +185,7 @@ describe('a request that has waited for queueTimeout', () => {
   });
 
   it('is not counted when its client has left before', async () => {
-    const { url, server, events, free } = await blocked({ queueTimeout: 120 });
+    const { url, server, events, free } = await blocked({ queueTimeout: NOTICED_BEFORE });
     const { leave } = leavable(url);
     await untilQueued(server, 1);
     await leave();
@@ -377,13 +379,15 @@ describe('an async handler that takes longer than handlerTimeout', () => {
   });
 
   it('is told by its signal of what came first: its client, or its time', async () => {
-    const { url, server } = await lateServer(one);
+    const limits = { handlerTimeout: NOTICED_BEFORE, killAfter: 100 };
+    const { url, server } = await lateServer(one, limits);
     const { path, lines } = log();
     const { path: free, open } = gate();
     const { leave } = leavable(`${url}/late`, { id: 'left', watch: 1, hold: free, log: path });
     await until(() => poolOf(server).pending === 1, 'it is pending');
     await leave();
-    await longEnough();
+    await until(() => lines().length === 2, 'its signal has fired');
+    await longEnough(limits);
     expect(lines()).toEqual(['begins left', 'OffloopError OFFLOOP_ABORTED']);
     open();
     await untilWhole(server, 1);
@@ -501,7 +505,7 @@ describe('an inline handler that takes longer than handlerTimeout', () => {
         );
         return new Promise(() => undefined);
       },
-      { dispatch: false, ...QUICK },
+      { dispatch: false, handlerTimeout: NOTICED_BEFORE },
     );
     const { leave } = leavable(`${test.url}/left`);
     await until(() => test.server.stats().open === 1, 'it is there');
@@ -640,7 +644,7 @@ describe('a handler that never lets go of its thread', () => {
   });
 
   it('is ended when its client has long gone, and nobody is answered', async () => {
-    const test = await lateServer(one, { handlerTimeout: 2500, killAfter: 50 });
+    const test = await lateServer(one, { handlerTimeout: NOTICED_BEFORE, killAfter: 50 });
     const { leave } = leavable(`${test.url}/late`, { spin: 1 });
     await until(() => poolOf(test.server).running === 1, 'it runs');
     await leave();
