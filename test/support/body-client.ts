@@ -98,7 +98,10 @@ export async function standsStill(url: string, id: string): Promise<number> {
 export async function nothingIsOpen({ server, errors }: TestServer, logged = 0): Promise<void> {
   const isQuiet = (): boolean => {
     const { open, pool } = server.stats();
-    return open === 0 && (pool?.workers ?? []).every(({ bodies, pending }) => bodies + pending === 0);
+    const { workers, queued } = pool ?? { workers: [], queued: 0 };
+    return (
+      open + queued === 0 && workers.every(({ bodies, pending, running }) => bodies + pending + running === 0)
+    );
   };
   // Where many connections have been closed lately it takes a while to find one more.
   await until(isQuiet, 'nothing is open', 15_000);
