@@ -37,7 +37,7 @@ describe.each(WAYS)('$way that throws', ({ dispatch }) => {
       const own = await serve(MODULE, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
       const client = await RawClient.open(own.port);
       client.send(`GET /${how}/${name} HTTP/1.1\r\nHost: h\r\n\r\n`);
-      const response = await client.response(false, 2000);
+      const response = await client.response();
       expect([response.status, response.body.toString()]).toEqual([500, 'Internal Server Error']);
       expect((await client.ask('GET', '/fine')).status).toBe(200);
       expect(own.errors.map((e) => e.message)).toEqual([`GET /${how}/${name}`]);

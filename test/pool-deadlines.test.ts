@@ -30,7 +30,7 @@ const LATE_EVENT = 'httpkit.server.status.504';
 
 const count = (events: readonly string[], name: string): number => events.filter((e) => e === name).length;
 const statuses = async (replies: readonly Promise<Reply>[]): Promise<number[]> =>
-  (await within(Promise.all(replies), 'every request to be answered', 8000)).map((reply) => reply.status);
+  (await within(Promise.all(replies), 'every request to be answered')).map((reply) => reply.status);
 /** The handler in late.mjs says which thread it was. */
 const threadOf = (reply: Reply): string => reply.text.split(' in ')[1] as string;
 /** A file that nobody will ever write. */
@@ -203,7 +203,7 @@ describe('a request that has waited for queueTimeout', () => {
     const stopping = server.stop();
     expect((await waits).status).toBe(503);
     await free();
-    expect(await within(stopping, 'the server to stop', 3000)).toBe(true);
+    expect(await within(stopping, 'the server to stop')).toBe(true);
   });
 });
 
@@ -522,7 +522,7 @@ describe('an inline handler that takes longer than handlerTimeout', () => {
     await until(() => test.server.stats().open === 1, 'it is there');
     const stopping = test.server.stop();
     expect((await reply).status).toBe(504);
-    expect(await within(stopping, 'the server to stop', 3000)).toBe(true);
+    expect(await within(stopping, 'the server to stop')).toBe(true);
   });
 });
 
@@ -739,7 +739,7 @@ describe('stopping while a handler never lets go of its thread', () => {
     const { url, server } = await lateServer(one, { handlerTimeout: 0 });
     const late = ask(`${url}/late`, { spin: 1 }).catch(() => undefined);
     await until(() => poolOf(server).running === 1, 'it runs');
-    expect(await within(server.stop({ timeout: 150 }), 'the server to stop', 3000)).toBe(true);
+    expect(await within(server.stop({ timeout: 150 }), 'the server to stop')).toBe(true);
     await late;
   });
 
@@ -749,7 +749,7 @@ describe('stopping while a handler never lets go of its thread', () => {
     await until(() => poolOf(server).running === 1, 'it runs');
     const stopping = server.stop({ timeout: 60_000 });
     expect((await late).status).toBe(504);
-    expect(await within(stopping, 'the server to stop', 4000)).toBe(true);
+    expect(await within(stopping, 'the server to stop')).toBe(true);
   });
 
   it('works at the moment its worker is being ended', async () => {
@@ -757,7 +757,7 @@ describe('stopping while a handler never lets go of its thread', () => {
     const late = ask(`${url}/late`, { spin: 1 });
     expect((await late).status).toBe(504);
     await until(() => poolOf(server).killed === 1, 'it is being ended');
-    expect(await within(server.stop(), 'the server to stop', 4000)).toBe(true);
+    expect(await within(server.stop(), 'the server to stop')).toBe(true);
   });
 });
 

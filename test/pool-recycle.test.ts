@@ -209,7 +209,7 @@ describe('a thread that has lived as long as it should', () => {
     const ready = fewestReady(test);
     const names = poolOf(test.server).workers.map((worker) => worker.name);
     const gone = (): boolean => poolOf(test.server).workers.every((worker) => !names.includes(worker.name));
-    await until(gone, 'both have been replaced', 8000);
+    await until(gone, 'both have been replaced');
     stop();
     expect(ready()).toBe(2);
     expect(most).toBe(3);
@@ -224,7 +224,7 @@ describe('a thread that has lived as long as it should', () => {
     const free = gate();
     const held = [1, 2, 3, 4].map((id) => say(test.url, { hold: free.path, id }));
     await until(() => poolOf(test.server).pending === 4, 'both have something pending');
-    await until(() => poolOf(test.server).recycled >= 3, 'more are replaced', 8000);
+    await until(() => poolOf(test.server).recycled >= 3, 'more are replaced');
     free.open();
     for (const { version } of await Promise.all(held)) expect(version).toBe('one');
   });
@@ -245,8 +245,8 @@ describe('a thread whose heap has grown too large', () => {
     const leaking = (): WorkerStats | undefined =>
       poolOf(test.server).workers.find((worker) => worker.threadId === threadId);
     const ready = fewestReady(test);
-    await until(() => (leaking()?.heapUsed ?? 0) > 100e6 || leaking() === undefined, 'it says so', 4000);
-    await until(() => leaking() === undefined, 'it is gone', 4000);
+    await until(() => (leaking()?.heapUsed ?? 0) > 100e6 || leaking() === undefined, 'it says so');
+    await until(() => leaking() === undefined, 'it is gone');
     expect(ready()).toBe(2);
     expect(poolOf(test.server)).toMatchObject({ recycled: 1, crashed: 0 });
     expect(poolOf(test.server).workers.map((worker) => worker.threadId)).toContain(modest.threadId);
@@ -363,7 +363,7 @@ describe('a stop while threads are being recycled', () => {
     handler.write('two', { startWhen: gate().path });
     await say(test.url);
     await until(() => handler.count('begin two') === 1, 'its replacement is starting');
-    await within(test.server.stop(), 'the server to stop', 3000);
+    await within(test.server.stop(), 'the server to stop');
     expect(poolOf(test.server).threads).toBe(0);
     expect(handler.count('stop one')).toBe(1);
     expect(test.errors).toEqual([]);

@@ -260,7 +260,7 @@ describe('what the old threads have when the code is reloaded', () => {
     handler.write('two');
     await test.server.reload();
     expect((await say(test.url)).version).toBe('two');
-    await until(() => poolOf(test.server).threads === 1, 'the old thread is gone', 10_000);
+    await until(() => poolOf(test.server).threads === 1, 'the old thread is gone', 15_000);
   });
 });
 

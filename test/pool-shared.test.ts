@@ -197,7 +197,7 @@ describe('closing a pool', () => {
     const lastBreath = once(worker.lane, 'close');
     expect((await ask(url, { exitLater: 1 })).status).toBe(200);
     await lastBreath;
-    await within(workerPool.close(), 'the pool to close', 3000);
+    await within(workerPool.close(), 'the pool to close');
     expect(workerPool.stats.threads).toBe(0);
   });
 

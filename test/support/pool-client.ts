@@ -153,7 +153,7 @@ export interface Ended {
 }
 
 /** Run a program in a Node of its own, from the root of the package. It must end by itself. */
-export function program(source: string, args: readonly string[] = [], ms = 10_000): Promise<Ended> {
+export function program(source: string, args: readonly string[] = [], ms = 30_000): Promise<Ended> {
   const ended = new Promise<Ended>((resolve) => {
     const flags = ['--input-type=module', '--eval', source, '--', ...args];
     const child = execFile(
