@@ -101,6 +101,7 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
       client.ws.ping('early ping');
       // Its pong is the engine's, which has read the message before.
       await until(() => client.pongs.length > 0, 'the pong comes');
+      await until(() => file.lines().length > 0, 'onOpen runs');
       expect(file.lines()).toEqual(['open']);
       free.open();
       await until(() => file.lines().length === 3, 'the message is handled');
