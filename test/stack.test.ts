@@ -54,7 +54,7 @@ describe('the stack of a thread', () => {
       if (!over) setTimeout(churn, 0);
     };
     churn();
-    for (let i = 0; i < 15; i++) expect(await captureStack(threadId, 500)).toContain('innermost');
+    for (let i = 0; i < 15; i++) expect(await captureStack(threadId, 5000)).toContain('innermost');
     over = true;
     await sleep(500);
   });
