@@ -249,7 +249,7 @@ describe('a body that is under way', () => {
   });
 
   it('is cut when its worker is ended because a handler is stuck in it', async () => {
-    const test = await serve(STREAMS, { nMin: 1, nMax: 1, handlerTimeout: 200, killAfter: 200 });
+    const test = await serve(STREAMS, { nMin: 1, nMax: 1, handlerTimeout: 1000, killAfter: 300 });
     const [got] = await begin(test, 2);
     expect((await fetch(`${test.url}/loop`)).status).toBe(504);
     for (const one of await Promise.all(got)) expect(one.whole).toBe(false);
