@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { captureStack } from '../src/pool/stack.js';
+import { log } from './support/pool-client.js';
+import { until } from './support/server.js';
 
 /** A thread that loops in functions with these names, or sleeps in native code. */
 async function thread(body: string): Promise<Worker> {
@@ -39,7 +42,10 @@ describe('the stack of a thread', () => {
   });
 
   it('cannot be had of a thread that is in native code or gone, and nothing waits for it for long', async () => {
-    const { threadId } = await thread("require('node:child_process').execSync('sleep 1')");
+    const { path } = log();
+    const command = `echo there >> '${path}'; sleep 2`;
+    const { threadId } = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
     expect(await captureStack(threadId, 100)).toBeUndefined();
     expect(await captureStack(999_999, 50)).toBeUndefined();
   });
