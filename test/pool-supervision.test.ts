@@ -70,7 +70,7 @@ describe('code that does not start any more', () => {
     await test.crash();
     const inARow = (): number => poolOf(test.server).startFailure?.inARow ?? 0;
     for (const n of [1, 2, 3]) {
-      await until(() => inARow() >= n, `it has failed ${n} times`);
+      await until(() => inARow() >= n, `it has failed ${n} times`, 30_000);
       expect(poolOf(test.server).startFailure?.message).toBe('cannot start today');
     }
     expect(lines(test.errors, 'could not start').slice(0, 3)).toEqual([
@@ -104,7 +104,7 @@ describe('code that does not start any more', () => {
     expect(poolOf(test.server)).toMatchObject({ queued: 0, refused: 4 });
     expect(poolOf(test.server).startFailure?.inARow).toBeGreaterThanOrEqual(3);
     test.mend();
-    await until(async () => (await ask(test.url)).status === 200, 'it serves again by itself');
+    await until(async () => (await ask(test.url)).status === 200, 'it serves again by itself', 30_000);
     expect(poolOf(test.server).startFailure).toBe(null);
     expect((await client.ask('GET', '/')).status).toBe(200);
     await untilWhole(test.server, 1);
@@ -126,7 +126,7 @@ describe('code that does not start any more', () => {
     const test = await hooked({ nMin: 2, nMax: 2 });
     test.break();
     await test.crash();
-    await until(() => (poolOf(test.server).startFailure?.inARow ?? 0) >= 3, 'three have failed');
+    await until(() => (poolOf(test.server).startFailure?.inARow ?? 0) >= 3, 'three have failed', 30_000);
     const replies = await Promise.all(Array.from({ length: 5 }, () => ask(test.url)));
     expect(tally(replies)).toEqual({ 200: 5 });
     test.mend();
@@ -157,7 +157,7 @@ describe('code that does not start any more', () => {
     const test = await hooked();
     test.break();
     await test.crash();
-    await until(() => (poolOf(test.server).startFailure?.inARow ?? 0) >= 3, 'three have failed');
+    await until(() => (poolOf(test.server).startFailure?.inARow ?? 0) >= 3, 'three have failed', 30_000);
     expect(await within(test.server.stop(), 'the server to stop')).toBe(true);
     const before = test.errors.length;
     expect(poolOf(test.server).threads).toBe(0);
