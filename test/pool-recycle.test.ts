@@ -1,6 +1,15 @@
 import { createWorkerPool, type WorkerStats } from 'offloop';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { ask, gate, log, poolOf, type Reply, tally, untilWhole } from './support/pool-client.js';
+import {
+  ask,
+  gate,
+  log,
+  MAY_GO_ELSEWHERE,
+  poolOf,
+  type Reply,
+  tally,
+  untilWhole,
+} from './support/pool-client.js';
 import { code, type Said, say } from './support/pool-code.js';
 import { serve, type TestServer, until, within } from './support/server.js';
 
@@ -231,8 +240,7 @@ describe('a thread that has lived as long as it should', () => {
 });
 
 describe('a thread whose heap has grown too large', () => {
-  // A thread that is slow to wake is passed over for a moment.
-  it('is replaced, and the others are not', { retry: 2 }, async () => {
+  it('is replaced, and the others are not', MAY_GO_ELSEWHERE, async () => {
     const handler = code();
     const test = await serve(handler.path, { nMin: 2, nMax: 2, recycleAfter: { heapMb: 80 } });
     const free = gate();

@@ -12,6 +12,9 @@ export const WORK = fixture('pool/work.mjs');
 export const BLOCK = fixture('pool/block.mjs');
 export const LATE = fixture('pool/late.mjs');
 
+/** For stories about two threads: one that is slow to wake, as on a busy machine, is passed over, and the other one does the work of both. */
+export const MAY_GO_ELSEWHERE = { retry: 3 };
+
 /** An answer as the tests look at it. */
 export interface Reply {
   readonly status: number;
