@@ -59,7 +59,7 @@ async function longEnough(limits: object = QUICK): Promise<void> {
 const stuckLines = (errors: readonly Logged[]): Logged[] =>
   errors.filter((line) => (line.error as { code?: string } | undefined)?.code === 'OFFLOOP_HANDLER_STUCK');
 
-/** The look into a stuck thread is given up after half a second, which a crowded machine may need to let it happen. */
+/** The look into a stuck thread is given up after two seconds, which a crowded machine may need to let it happen. */
 const LOOKS_INSIDE = { retry: 2 };
 const stackOf = (line: Logged | undefined): string => String((line?.error as Error | undefined)?.stack);
 

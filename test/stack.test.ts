@@ -50,6 +50,24 @@ describe('the stack of a thread', () => {
     expect(await captureStack(999_999, 50)).toBeUndefined();
   });
 
+  it('is given up in time also by one who has to wait for others', async () => {
+    const { path } = log();
+    const command = `echo there >> '${path}'; sleep 3`;
+    const hangs = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
+    const { threadId } = await thread(SPIN);
+    const stacks = [
+      captureStack(hangs.threadId, 300),
+      captureStack(threadId, 200),
+      captureStack(threadId, 9000),
+    ];
+    expect(await Promise.all(stacks)).toEqual([
+      undefined,
+      undefined,
+      expect.stringMatching(/^ {4}at innermost /),
+    ]);
+  });
+
   it('is taken without harm to the timers of the thread that asks', async () => {
     const { threadId } = await thread(SPIN);
     let over = false;
