@@ -60,7 +60,7 @@ const stuckLines = (errors: readonly Logged[]): Logged[] =>
   errors.filter((line) => (line.error as { code?: string } | undefined)?.code === 'OFFLOOP_HANDLER_STUCK');
 
 /** The look into a stuck thread is given up after two seconds, which a crowded machine may need to let it happen. */
-const LOOKS_INSIDE = { retry: 2 };
+const LOOKS_INSIDE = { retry: 4 };
 const stackOf = (line: Logged | undefined): string => String((line?.error as Error | undefined)?.stack);
 
 async function untilKilled({ server, errors }: TestServer, killed: number): Promise<void> {
