@@ -5,8 +5,10 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/global-setup.ts'],
     reporters: ['default', './test/plain-reporter.ts'],
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    // Tests wait for conditions, each with a bound of its own. These are for what hangs, on however slow a machine.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 10_000 } },
     // A worker thread that ends while the engine still holds a socket in it aborts the whole process. Test files
     // therefore run in processes, where a forgotten close costs one file and not the run.
     pool: 'forks',

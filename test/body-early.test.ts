@@ -239,7 +239,7 @@ describe.each(WAYS)('an answer of $way that needs no body', ({ dispatch }) => {
       const sending = await Upload.begin(test.port, target, size, keeps ? 'length' : 'chunked');
       const { client } = sending;
       const all = keeps ? sending.send(content(size)) : sending.sendForEver(content(size));
-      await until(() => client.rest.endsWith('\r\n0\r\n\r\n'), 'the whole answer is there', 10_000);
+      await until(() => client.rest.endsWith('\r\n0\r\n\r\n'), 'the whole answer is there', 15_000);
       expect(bodyOf(client.rest).length).toBe(64 * 64 * 1024);
       if (keeps) {
         client.skip(client.rest.length);

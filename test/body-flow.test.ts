@@ -326,11 +326,11 @@ describe('a body that comes while its answer goes out', () => {
     body.unsent();
     await turn();
     expect(socket.reading).toBe(false);
-    await vi.waitFor(() => expect(owner.calls).toContain('try writing'));
-    await vi.waitFor(() => expect(socket.resumes).toBeGreaterThan(3));
+    await vi.waitFor(() => expect(owner.calls).toContain('try writing'), 10_000);
+    await vi.waitFor(() => expect(socket.resumes).toBeGreaterThan(3), 10_000);
     owner.answerWaits = false;
     body.sent();
-    await vi.waitFor(() => expect(socket.reading).toBe(false));
+    await vi.waitFor(() => expect(socket.reading).toBe(false), 10_000);
     body.pull(sink, 4 * BODY_WINDOW, true);
     expect(socket.reading).toBe(true);
   });

@@ -46,7 +46,7 @@ describe.each(WAYS)('a client that goes away in the middle of a body for $way', 
         await sending.sendAll(content(size));
         await until(() => notes.lines().includes('begins'), 'the handler reads');
         end(sending);
-        await until(() => notes.lines().length === 3, 'the handler is told', 10_000);
+        await until(() => notes.lines().length === 3, 'the handler is told', 15_000);
         expect(notes.lines().slice(1).sort()).toEqual([
           'AbortError OFFLOOP_ABORTED OFFLOOP_ABORTED',
           'signal OFFLOOP_ABORTED',
@@ -64,7 +64,7 @@ describe.each(WAYS)('a client that goes away in the middle of a body for $way', 
         await sending.sendAll(content(size));
         await until(() => notes.lines().includes('begins'), 'the handler reads');
         end(sending);
-        await until(() => notes.lines().length === 2, 'the handler is told', 10_000);
+        await until(() => notes.lines().length === 2, 'the handler is told', 15_000);
         expect(notes.lines()[1]).toBe('AbortError OFFLOOP_ABORTED OFFLOOP_ABORTED true');
       }
       await unharmed(test);
@@ -106,7 +106,7 @@ describe.each(WAYS)('a client that goes away in the middle of a body for $way', 
       );
       for (const [i, { client }] of uploads.entries()) i % 2 === 0 ? client.leave() : client.reset();
       const told = (): number => notes.lines().filter((line) => line.startsWith('AbortError')).length;
-      await until(() => told() === 60, 'all handlers are told', 10_000);
+      await until(() => told() === 60, 'all handlers are told', 15_000);
       await unharmed(test);
     });
   });

@@ -365,7 +365,7 @@ describe.each(WAYS)('an HTTP channel of $way', ({ dispatch }) => {
       );
       await until(() => file.lines().length === 1, 'the handler runs');
       client.leave();
-      await until(() => test.server.stats().open === 0, 'the server has noticed', 10_000);
+      await until(() => test.server.stats().open === 0, 'the server has noticed', 15_000);
       free.open();
       await until(() => file.lines().some((line) => line.startsWith('closed')), 'it is closed');
       expect(file.lines().at(-1)).toBe('closed client-close 0 ');
@@ -483,7 +483,7 @@ describe.each(WAYS)('an HTTP channel of $way', ({ dispatch }) => {
       });
       await until(() => file.lines().length === 1, 'it is open');
       client.reset();
-      await until(() => file.lines().length === 4, 'it is closed', 10_000);
+      await until(() => file.lines().length === 4, 'it is closed', 15_000);
       expect(file.lines()).toEqual(['go', 'sent=false', 'drained', 'closed client-close 0 ']);
       await quiet();
     });

@@ -65,7 +65,7 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
         i % 3 === 0 ? Buffer.from(String(i)) : i % 3 === 1 ? String(i) : String(i).padEnd(5000, '.'),
       );
       for (const one of sent) client.send(one);
-      await until(() => client.messages.length === sent.length, 'all are back', 10_000);
+      await until(() => client.messages.length === sent.length, 'all are back', 15_000);
       expect(client.messages).toEqual(sent);
       client.ws.close();
       await quiet(0);
@@ -101,6 +101,7 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
       client.ws.ping('early ping');
       // Its pong is the engine's, which has read the message before.
       await until(() => client.pongs.length > 0, 'the pong comes');
+      await until(() => file.lines().length > 0, 'onOpen runs');
       expect(file.lines()).toEqual(['open']);
       free.open();
       await until(() => file.lines().length === 3, 'the message is handled');
@@ -504,7 +505,7 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
       expect(count).toBeGreaterThanOrEqual(20);
       expect([refused, isOpen]).toEqual([count < 1000 ? 'refused=false' : 'refused=true', 'open=true']);
       client.ws.resume();
-      await until(() => client.messages.at(-1) === 'end', 'everything has come', 10_000);
+      await until(() => client.messages.at(-1) === 'end', 'everything has come', 15_000);
       expect(client.messages.filter((message) => message.length === 50_000)).toHaveLength(count);
       expect(file.lines()).toContain('waiting=0');
       client.ws.close();

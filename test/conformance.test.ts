@@ -227,12 +227,16 @@ describe.each(ALL)('a handler in $style style, $way', ({ style, dispatch }) => {
     client.socket.pause();
     client.send(`GET /slow?size=${size} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
     let before = -1;
-    await until(async () => {
-      const { sent } = await state();
-      const stands = sent > 0 && sent === before;
-      before = sent;
-      return stands;
-    }, 'it has come to a stand');
+    await until(
+      async () => {
+        const { sent } = await state();
+        const stands = sent > 0 && sent === before;
+        before = sent;
+        return stands;
+      },
+      'it has come to a stand',
+      30_000,
+    );
     expect(before).toBeLessThan(size / 4);
     client.reset();
     expect((await ask('/text')).status).toBe(200);

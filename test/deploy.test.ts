@@ -189,7 +189,7 @@ describe.each(PROXIES)('behind $name', ({ here, start, secure }) => {
         return { status: statusCode, text: await body.text() };
       };
       // HAProxy wants to have seen that it is ready.
-      await until(async () => (await ask('/health/ready')).status === 200, 'it is ready', 10_000);
+      await until(async () => (await ask('/health/ready')).status === 200, 'it is ready', 15_000);
 
       // Again and again over the same connections, whatever clients make up.
       for (let i = 0; i < 30; i++) {
@@ -221,7 +221,7 @@ describe.each(PROXIES)('behind $name', ({ here, start, secure }) => {
       const leave = secure ? askOverHttp2(url, '/slow') : askAndLeave(front, '/slow');
       await until(() => said().includes('/slow waits'), 'its handler runs');
       (await leave)();
-      await until(() => said().includes('the client of /slow has gone'), 'its signal aborts', 10_000);
+      await until(() => said().includes('the client of /slow has gone'), 'its signal aborts', 15_000);
       expect((await ask('/after')).status).toBe(200);
     },
     60_000,

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { OffloopError, toErrorRecord } from '../src/errors.js';
 import { Ticket } from '../src/pool/ticket.js';
 import { Worker } from '../src/pool/worker.js';
-import { BOARD_CLAIM, type TimeLimits } from '../src/protocol.js';
+import { BOARD_CLAIM, type BodyLine, type TimeLimits } from '../src/protocol.js';
 import { FakeInvocation, FakePool, type Given, type Sent } from './support/pool-fakes.js';
 
 const CHEAP = 0;
@@ -158,6 +158,23 @@ describe('the worker for the next request', () => {
     pool.send(CHEAP, 'b');
     expect(pool.at(1).names()).toEqual(['b']);
     expect(pool.at(0).names()).toEqual([]);
+  });
+
+  it('is the one with the fewest bodies, channels and pending promises together', () => {
+    const pool = taught(2);
+    const taken = (): string[][] => {
+      pool.send(CHEAP, 'r');
+      return pool.workers.map((fake) => fake.finish());
+    };
+    expect(taken()).toEqual([['r'], []]);
+    pool.at(0).worker.bodies.set('a', {} as BodyLine);
+    expect(taken()).toEqual([[], ['r']]);
+    pool.at(1).worker.channels = 2;
+    expect(taken()).toEqual([['r'], []]);
+    pool.at(0).worker.bodies.set('b', {} as BodyLine);
+    pool.send(CHEAP, 'waits');
+    pool.at(0).pending(first(pool.at(0).batches()));
+    expect(taken()).toEqual([[], ['r']]);
   });
 
   it('is none while all are full of pending promises, and the first to have one settle', () => {

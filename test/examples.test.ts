@@ -274,14 +274,14 @@ describe('the examples', () => {
   });
 
   it('long-poll gives everybody who waits the next notification, and lets go of who has waited too long', async () => {
-    const { urls, stop } = await start('long-poll', 1, { PATIENCE: '2000' });
+    const { urls, stop } = await start('long-poll', 1, { PATIENCE: '4000' });
     const url = String(urls[0]);
     expect(await status(url, { method: 'PUT', body: 'x' })).toBe(405);
     const polls = Array.from({ length: 6 }, async () => {
       const answer = await fetch(url);
       return `${answer.status} ${await answer.text()}`;
     });
-    await new Promise((resolve) => setTimeout(resolve, 500)); // until all of them wait
+    await new Promise((resolve) => setTimeout(resolve, 1500)); // until all of them wait
     expect(await status(url, { method: 'POST', body: 'lunch is ready' })).toBe(202);
     for (const answer of await Promise.all(polls)) expect(answer).toBe('200 lunch is ready');
 

@@ -34,7 +34,7 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     client.send(get('/hang', file));
     await until(() => content(file) === 'started\n', 'the handler runs');
     go(client);
-    await until(() => content(file).includes('aborted'), 'its signal aborts', 10_000);
+    await until(() => content(file).includes('aborted'), 'its signal aborts', 15_000);
     expect(content(file)).toBe('started\naborted OffloopError OFFLOOP_ABORTED\n');
     await until(() => test.server.stats().open === 0, 'nothing is open');
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
@@ -52,7 +52,7 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
       client.send(get('/hang', file));
       await until(() => content(file) === 'started\n', 'the handler runs');
       go(client);
-      await until(() => content(file).includes('aborted'), 'its signal aborts', 10_000);
+      await until(() => content(file).includes('aborted'), 'its signal aborts', 15_000);
     },
   );
 
@@ -84,7 +84,7 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     client.send(get('/late-signal', file));
     await until(() => content(file) === 'started\n', 'the handler runs');
     client.leave();
-    await until(() => test.server.stats().open === 0, 'the server has noticed', 10_000);
+    await until(() => test.server.stats().open === 0, 'the server has noticed', 15_000);
     // What the server knows is on the way to the worker; a later request would come behind it.
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
     writeFileSync(`${file}.go`, '');
@@ -99,7 +99,7 @@ describe.each(WAYS)('a client that goes away from $way', ({ dispatch }) => {
     client.send(get('/throw-on-abort', file));
     await until(() => content(file) === 'started\n', 'the handler runs');
     client.leave();
-    await until(() => content(file).includes('aborted'), 'its signal aborts', 10_000);
+    await until(() => content(file).includes('aborted'), 'its signal aborts', 15_000);
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
     expect(test.errors).toEqual([]);
     expect(test.server.stats().open).toBe(0);
@@ -166,7 +166,7 @@ describe('a client that goes away from the queue', () => {
     queued.send(get('/touch', touched));
     await until(() => test.server.stats().open === 2, 'the second request has come');
     go(queued);
-    await until(() => test.server.stats().open === 1, 'the server has noticed', 10_000);
+    await until(() => test.server.stats().open === 1, 'the server has noticed', 15_000);
     writeFileSync(release, '');
     expect((await busy.response()).body.toString()).toBe('blocked');
     const runs = (await (await fetch(`${test.url}/runs`)).json()) as string[];
@@ -186,7 +186,7 @@ describe('a client that goes away from the queue', () => {
     await until(() => test.server.stats().open === 2, 'the queue is full');
     expect((await fetch(`${test.url}/refused`)).status).toBe(503);
     first.leave();
-    await until(() => test.server.stats().open === 1, 'there is room', 10_000);
+    await until(() => test.server.stats().open === 1, 'there is room', 15_000);
     const second = fetch(`${test.url}/accepted`);
     await until(() => test.server.stats().open === 2, 'it is taken');
     writeFileSync(release, '');

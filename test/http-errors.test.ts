@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { hostileNames, names } from './fixtures/http/throw.mjs';
+import { AT_ONCE } from './support/body-client.js';
 import { RawClient, WAYS } from './support/http-raw.js';
 import { fixture, serve, startServer, type TestServer, until } from './support/server.js';
 
@@ -16,28 +17,33 @@ describe.each(WAYS)('$way that throws', ({ dispatch }) => {
   afterAll(() => test.stop());
 
   describe.each(['sync', 'async', 'later', 'body', 'thenable', 'throwing-thenable'])('%s', (how) => {
-    it.each(names)('is a 500 that says nothing of it, on a connection that goes on: %s', async (name) => {
-      const errors = test.errors.length;
-      const events = test.events.length;
-      const client = await RawClient.open(test.port);
-      const response = await client.ask('GET', `/${how}/${name}`);
-      expect([response.status, response.reason]).toEqual([500, 'Internal Server Error']);
-      expect(response.body.toString()).toBe('Internal Server Error');
-      expect(response.header('content-type')).toBe('text/plain; charset=utf-8');
-      expect(response.headText).not.toContain('hunter2');
-      expect(test.events.slice(events)).toEqual(['httpkit.server.status.500']);
-      expect(test.errors.slice(errors).map((e) => e.message)).toEqual([`GET /${how}/${name}`]);
-      expect((await client.ask('GET', '/fine')).body.toString()).toBe('fine');
-    });
+    it.each(names)(
+      'is a 500 that says nothing of it, on a connection that goes on: %s',
+      AT_ONCE,
+      async (name) => {
+        const errors = test.errors.length;
+        const events = test.events.length;
+        const client = await RawClient.open(test.port);
+        const response = await client.ask('GET', `/${how}/${name}`);
+        expect([response.status, response.reason]).toEqual([500, 'Internal Server Error']);
+        expect(response.body.toString()).toBe('Internal Server Error');
+        expect(response.header('content-type')).toBe('text/plain; charset=utf-8');
+        expect(response.headText).not.toContain('hunter2');
+        expect(test.events.slice(events)).toEqual(['httpkit.server.status.500']);
+        expect(test.errors.slice(errors).map((e) => e.message)).toEqual([`GET /${how}/${name}`]);
+        expect((await client.ask('GET', '/fine')).body.toString()).toBe('fine');
+      },
+    );
   });
 
   it.each(['sync', 'async', 'later', 'body'].flatMap((how) => hostileNames.map((name) => ({ how, name }))))(
     'something that throws when it is looked at is a 500 like any other, and nothing dies of it: $how $name',
+    AT_ONCE,
     async ({ how, name }) => {
       const own = await serve(MODULE, { dispatch, ...(dispatch ? { nMax: 1 } : {}) });
       const client = await RawClient.open(own.port);
       client.send(`GET /${how}/${name} HTTP/1.1\r\nHost: h\r\n\r\n`);
-      const response = await client.response(false, 2000);
+      const response = await client.response();
       expect([response.status, response.body.toString()]).toEqual([500, 'Internal Server Error']);
       expect((await client.ask('GET', '/fine')).status).toBe(200);
       expect(own.errors.map((e) => e.message)).toEqual([`GET /${how}/${name}`]);

@@ -1,10 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { RawClient } from './support/http-raw.js';
-import { fixture, serve, until } from './support/server.js';
+import { fixture, serve, type TestServer, until } from './support/server.js';
 
 const SLOW = fixture('http/slow.mjs');
 const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: h\r\n\r\n`;
+
+/** The server has taken the first request of each, and reads nothing behind it, for it does that in the same turn, or a few ms later. */
+async function taken(test: TestServer, clients: readonly RawClient[], ms: number): Promise<void> {
+  const isTaken = (): boolean =>
+    test.server.stats().open === clients.length || clients.some((client) => client.received > 0);
+  await until(isTaken, 'it is taken');
+  await sleep(ms);
+}
 
 const PENDING = [
   { what: 'a pooled handler that computes', path: '/cpu', body: 'cpu', options: { nMax: 1 } },
@@ -19,7 +27,7 @@ describe.each(PENDING)('while the answer of $what is pending', ({ path, body, op
       const test = await serve(SLOW, options);
       const client = await RawClient.open(test.port);
       client.send(get(path));
-      await sleep(delay);
+      await taken(test, [client], delay);
       client.send(get('/second'));
       expect((await client.response()).body.toString()).toBe(body);
       expect((await client.response()).body.toString()).toBe('fast /second');
@@ -32,7 +40,7 @@ describe.each(PENDING)('while the answer of $what is pending', ({ path, body, op
     const test = await serve(SLOW, options);
     const client = await RawClient.open(test.port);
     client.send(get(path));
-    await sleep(30);
+    await taken(test, [client], 30);
     for (let i = 0; i < 3; i++) client.send(get(path));
     await client.response();
     // The three came together while nobody was reading: what becomes of them is up to the engine, see below.
@@ -48,7 +56,7 @@ describe.each(PENDING)('while the answer of $what is pending', ({ path, body, op
     const test = await serve(SLOW, options);
     const client = await RawClient.open(test.port);
     client.send(get(path));
-    await sleep(50);
+    await taken(test, [client], 50);
     client.send('POST /second HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n');
     client.send('x'.repeat(200_000));
     expect((await client.response()).body.toString()).toBe(body);
@@ -59,7 +67,7 @@ describe.each(PENDING)('while the answer of $what is pending', ({ path, body, op
     const test = await serve(SLOW, { ...options, ...('nMax' in options ? { nMax: 2 } : {}) });
     const clients = await Promise.all(Array.from({ length: 8 }, () => RawClient.open(test.port)));
     for (const client of clients) client.send(get('/later'));
-    await sleep(100);
+    await taken(test, clients, 100);
     for (const client of clients) client.send(get('/second'));
     for (const client of clients) {
       expect((await client.response()).body.toString()).toBe('later');

@@ -327,7 +327,7 @@ describe.each(
       client.send(`GET ${prefix}/file?${encodeURIComponent(path)} HTTP/1.1\r\nHost: a\r\n\r\n`);
       const text = await client.head();
       expect(text).toMatch(new RegExp(`content-length: ${size}$`, 'im'));
-      await until(() => client.received === text.length + 4 + size, 'all of it has come', 10_000);
+      await until(() => client.received === text.length + 4 + size, 'all of it has come', 15_000);
     } finally {
       rmSync(folder, { recursive: true });
     }
@@ -570,7 +570,7 @@ describe.each(
         const client = await open();
         const response = await client.ask(method, prefix + path, `Connection: ${value}`);
         const said = response.all('connection').map((v) => v.toLowerCase());
-        const closed = await client.closed(2000).then(
+        const closed = await client.closed().then(
           () => true,
           () => false,
         );
@@ -585,7 +585,7 @@ describe.each(
   it('closes the connection when one of several Connection lines says so', async () => {
     const client = await open();
     await client.ask('GET', prefix + say({ body: 'x' }), 'Connection: keep-alive', 'Connection: close');
-    await client.closed(2000);
+    await client.closed();
   });
 
   it.each(['keep-alive', 'foo', 'closed', 'not-close', 'Upgrade'])(
@@ -614,7 +614,7 @@ describe.each(
         const client = await open();
         const got = await client.ask(method, prefix + say({ ...response, headers: { Connection: value } }));
         const said = got.all('connection').map((v) => v.toLowerCase());
-        const closed = await client.closed(2000).then(
+        const closed = await client.closed().then(
           () => true,
           () => false,
         );
@@ -629,7 +629,7 @@ describe.each(
     const response = await client.ask('GET', `${prefix}/pattern/300000?close`);
     expect(hash(response.body)).toBe(hash(pattern(300_000)));
     expect(response.all('connection').map((v) => v.toLowerCase())).toEqual(['close']);
-    await client.closed(2000);
+    await client.closed();
   });
 
   it('sends no other Connection header of the handler', async () => {

@@ -190,7 +190,7 @@ describe('a server on a Unix domain socket', () => {
     client.send(get('/hang', file));
     await until(() => existsSync(file), 'the handler runs');
     client.leave();
-    await until(() => readFileSync(file, 'utf8').includes('aborted'), 'its signal aborts', 10_000);
+    await until(() => readFileSync(file, 'utf8').includes('aborted'), 'its signal aborts', 15_000);
     expect(test.server.stats().open).toBe(0);
   });
 
@@ -391,7 +391,7 @@ describe('a server that stops', () => {
     const half = await RawClient.open(test.port);
     half.send('GET / HTTP/1.1\r\nHo');
     expect((await fetch(`${test.url}/after`)).status).toBe(200);
-    expect(await within(test.server.stop({ timeout: 60_000 }), 'stop', 5000)).toBe(true);
+    expect(await within(test.server.stop({ timeout: 60_000 }), 'stop')).toBe(true);
     await Promise.all([idle.closed(), unused.closed(), half.closed()]);
   });
 
@@ -400,7 +400,7 @@ describe('a server that stops', () => {
     const client = await RawClient.open(test.port);
     client.send('POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf');
     await until(() => test.server.stats().open === 1, 'the request is open');
-    expect(await within(test.server.stop({ timeout: 100 }), 'stop', 5000)).toBe(true);
+    expect(await within(test.server.stop({ timeout: 100 }), 'stop')).toBe(true);
     await client.closed();
   });
 

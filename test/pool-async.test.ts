@@ -164,6 +164,7 @@ describe('a promise that has to wait', () => {
       'async',
       'nulls',
     ]);
+    await until(() => poolOf(server).running === 0, 'nothing runs');
     expect(poolOf(server)).toMatchObject({ running: 0, pending: 2 });
     free.open();
     expect(await texts([0, 2].map((i) => replies[i] as Promise<Reply>))).toEqual(['held', 'held']);
@@ -262,9 +263,11 @@ describe('an exception in a tick between two handlers of a batch', () => {
     const free = gate();
     const test = await oneBatch([{ tick: free.path }, ...ids(6, 'b', { async: 1, log: path })]);
     const [first, ...others] = test.replies as [Promise<Reply>, ...Promise<Reply>[]];
-    expect(await texts(others)).toEqual(Array<string>(6).fill('async'));
+    // It has a second from then on.
+    await until(() => poolOf(test.server).crashed === 1, 'the exception is noticed');
     free.open();
     expect(await texts([first])).toEqual(['ticked']);
+    expect(await texts(others)).toEqual(Array<string>(6).fill('async'));
     expect(new Set(lines()).size).toBe(6);
     expect(lines()).toHaveLength(6);
     expect(poolOf(test.server).crashed).toBe(1);
@@ -287,6 +290,7 @@ describe('an exception in a tick between two handlers of a batch', () => {
     expect(await texts([0, 7].map((i) => test.replies[i] as Promise<Reply>))).toEqual(['ticked', 'ticked']);
     expect(lines()).toHaveLength(6);
     expect(poolOf(test.server).crashed).toBe(0);
+    await until(() => test.errors.length === 2, 'both are logged');
     const heard = test.errors.map((line) => (line.error as Error).message);
     expect(heard).toEqual(['in a tick', 'in a tick']);
     await untilWhole(test.server, 1);

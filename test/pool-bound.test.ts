@@ -4,6 +4,7 @@ import {
   ask,
   BLOCK,
   gate,
+  MAY_GO_ELSEWHERE,
   poolOf,
   queueUp,
   type Reply,
@@ -138,7 +139,7 @@ describe('concurrency', () => {
     expect(tally(await Promise.all(held))).toEqual({ 200: 5 });
   });
 
-  it('does not put all handlers that work after an await on one thread', async () => {
+  it('does not put all handlers that work after an await on one thread', MAY_GO_ELSEWHERE, async () => {
     const { url, server } = await serve(WORK, { nMin: 2, nMax: 2 });
     await server.mount(BLOCK, { path: '/block' });
     await warmUp(url, 100);

@@ -260,7 +260,7 @@ describe('what the old threads have when the code is reloaded', () => {
     handler.write('two');
     await test.server.reload();
     expect((await say(test.url)).version).toBe('two');
-    await until(() => poolOf(test.server).threads === 1, 'the old thread is gone', 10_000);
+    await until(() => poolOf(test.server).threads === 1, 'the old thread is gone', 15_000);
   });
 });
 
@@ -741,10 +741,11 @@ describe('a thread that dies while the code is being reloaded', () => {
 
   it('because it was stuck leaves the pool at its size, too', async () => {
     const handler = code();
-    const test = await serve(handler.path, { ...one, handlerTimeout: 50, killAfter: 1200 });
+    const test = await serve(handler.path, one);
+    await test.server.mount(handler.path, { path: '/stuck', handlerTimeout: 50, killAfter: 1200 });
     const go = gate();
     handler.write('two', { startWhen: go.path });
-    const stuck = ask(test.url, { block: gate().path });
+    const stuck = ask(`${test.url}/stuck`, { block: gate().path });
     await until(() => poolOf(test.server).running === 1, 'it is stuck');
     const reload = test.server.reload();
     // The second one is to take the place of the one that is stuck.

@@ -197,7 +197,7 @@ describe('closing a pool', () => {
     const lastBreath = once(worker.lane, 'close');
     expect((await ask(url, { exitLater: 1 })).status).toBe(200);
     await lastBreath;
-    await within(workerPool.close(), 'the pool to close', 3000);
+    await within(workerPool.close(), 'the pool to close');
     expect(workerPool.stats.threads).toBe(0);
   });
 
@@ -233,7 +233,8 @@ describe('closing a pool', () => {
 
 describe('a pool closed while its threads are on their way up', () => {
   it('does not take the process with it, whatever they were doing', async () => {
-    const { code, out } = await program(`
+    const { code, out } = await program(
+      `
       import { createWorkerPool } from 'offloop';
       for (let i = 0; i < 40; i++) {
         const pool = createWorkerPool({ nMin: 3, nMax: 3 });
@@ -243,7 +244,10 @@ describe('a pool closed while its threads are on their way up', () => {
         await loading;
       }
       console.log('alive');
-    `);
+    `,
+      [],
+      50_000,
+    );
     expect([code, out.trim()]).toEqual([0, 'alive']);
   });
 });

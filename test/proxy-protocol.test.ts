@@ -250,7 +250,7 @@ describe.each(WAYS)('behind the PROXY protocol, $way', ({ dispatch }) => {
       client.send(`GET /hang?${encodeURIComponent(file)} HTTP/1.1\r\nHost: h\r\n\r\n`);
       await until(() => existsSync(file), 'the handler runs');
       client[how]();
-      await until(() => readFileSync(file, 'utf8').includes('aborted'), 'its signal aborts', 10_000);
+      await until(() => readFileSync(file, 'utf8').includes('aborted'), 'its signal aborts', 15_000);
     }
     await until(() => test.server.stats().open === 0, 'nothing is open');
   });

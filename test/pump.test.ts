@@ -255,7 +255,7 @@ describe('a body that is sent bit by bit', () => {
       const before = performance.now();
       await turn();
       // Not ten times as long. A machine that is busy may take its time.
-      expect(performance.now() - before).toBeLessThan(500);
+      expect(performance.now() - before).toBeLessThan(2000);
     }
     await turns(20);
     for (const outlet of all) expect(outlet.sent).toBeGreaterThan(0);

@@ -148,6 +148,34 @@ describe('the read gate', () => {
     expect(exchange.reading).toBe(true);
   });
 
+  it('reads on after a second also where the table is so long that it is rarely looked at', async () => {
+    table.look = async () => {
+      table.looks++;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return false;
+    };
+    one();
+    await vi.advanceTimersByTimeAsync(300);
+    const exchange = one(2);
+    await vi.advanceTimersByTimeAsync(900);
+    expect(exchange.reading).toBe(false);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(exchange.reading).toBe(true);
+    expect(table.looks).toBe(1);
+  });
+
+  it('looks at a table that takes long less often, and again when some time has passed', async () => {
+    table.look = async () => {
+      table.looks++;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      return false;
+    };
+    one();
+    await vi.advanceTimersByTimeAsync(900);
+    expect(table.looks).toBeGreaterThanOrEqual(3);
+    expect(table.looks).toBeLessThanOrEqual(5);
+  });
+
   it('reads on after a quarter of a second where nobody can look', async () => {
     table.says = undefined;
     const exchange = one();

@@ -59,10 +59,13 @@ describe('a body that is under way', () => {
 
   it('goes to the worker that has the fewest', async () => {
     const test = await start({ nMin: 2, nMax: 2 });
-    const [got, free] = await begin(test, 6);
-    expect(poolOf(test.server).workers.map((worker) => worker.bodies)).toEqual([3, 3]);
-    free.open();
-    for (const one of await Promise.all(got)) expect(one).toMatchObject(WHOLE);
+    const spread = (): number[] => poolOf(test.server).workers.map((worker) => worker.bodies);
+    const rounds = [await begin(test, 6)];
+    // One that is slow to wake is passed over for a moment: the next ones make up for it.
+    while (new Set(spread()).size > 1 && bodies(test) < 40) rounds.push(await begin(test, 1));
+    expect(spread()).toEqual([bodies(test) / 2, bodies(test) / 2]);
+    for (const [, free] of rounds) free.open();
+    for (const one of await Promise.all(rounds.flatMap(([got]) => got))) expect(one).toMatchObject(WHOLE);
   });
 
   it('is cut when its worker dies, which is logged once; those of other workers go on', async () => {
@@ -70,13 +73,18 @@ describe('a body that is under way', () => {
     const [got, free] = await begin(test, 6);
     const stalled = await askAndStall(test.port, '/body/generator', { bytes: 50_000_000 });
     await until(() => bodies(test) === 7, 'it is under way');
+    const before = poolOf(test.server).workers;
+    for (const worker of before) expect(worker.bodies).toBeGreaterThan(0);
     expect((await fetch(`${test.url}/exit`)).status).toBe(500);
     await until(() => bodies(test) < 7, 'a worker is gone');
     const left = bodies(test);
+    const survivors = poolOf(test.server).workers.map(({ name }) => name);
     free.open();
     const whole = (await Promise.all(got)).filter((one) => one.whole);
     for (const one of whole) expect(one).toMatchObject(WHOLE);
-    expect([3, 4]).toContain(left);
+    expect(before.filter(({ name }) => survivors.includes(name)).map((worker) => worker.bodies)).toEqual([
+      left,
+    ]);
     const cut = test.errors.filter(({ message }) => message.startsWith('GET /body/'));
     expect(cut).toHaveLength(7 - left);
     expect(whole.length).toBe(6 - cut.filter(({ message }) => message.includes('async')).length);
@@ -241,7 +249,7 @@ describe('a body that is under way', () => {
   });
 
   it('is cut when its worker is ended because a handler is stuck in it', async () => {
-    const test = await serve(STREAMS, { nMin: 1, nMax: 1, handlerTimeout: 200, killAfter: 200 });
+    const test = await serve(STREAMS, { nMin: 1, nMax: 1, handlerTimeout: 1000, killAfter: 300 });
     const [got] = await begin(test, 2);
     expect((await fetch(`${test.url}/loop`)).status).toBe(504);
     for (const one of await Promise.all(got)) expect(one.whole).toBe(false);

@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { captureStack } from '../src/pool/stack.js';
+import { log } from './support/pool-client.js';
+import { until } from './support/server.js';
 
 /** A thread that loops in functions with these names, or sleeps in native code. */
 async function thread(body: string): Promise<Worker> {
@@ -39,9 +42,30 @@ describe('the stack of a thread', () => {
   });
 
   it('cannot be had of a thread that is in native code or gone, and nothing waits for it for long', async () => {
-    const { threadId } = await thread("require('node:child_process').execSync('sleep 1')");
+    const { path } = log();
+    const command = `echo there >> '${path}'; sleep 2`;
+    const { threadId } = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
     expect(await captureStack(threadId, 100)).toBeUndefined();
     expect(await captureStack(999_999, 50)).toBeUndefined();
+  });
+
+  it('is given up in time also by one who has to wait for others', async () => {
+    const { path } = log();
+    const command = `echo there >> '${path}'; sleep 3`;
+    const hangs = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
+    const { threadId } = await thread(SPIN);
+    const stacks = [
+      captureStack(hangs.threadId, 300),
+      captureStack(threadId, 200),
+      captureStack(threadId, 9000),
+    ];
+    expect(await Promise.all(stacks)).toEqual([
+      undefined,
+      undefined,
+      expect.stringMatching(/^ {4}at innermost /),
+    ]);
   });
 
   it('is taken without harm to the timers of the thread that asks', async () => {
@@ -54,7 +78,7 @@ describe('the stack of a thread', () => {
       if (!over) setTimeout(churn, 0);
     };
     churn();
-    for (let i = 0; i < 15; i++) expect(await captureStack(threadId, 500)).toContain('innermost');
+    for (let i = 0; i < 15; i++) expect(await captureStack(threadId, 5000)).toContain('innermost');
     over = true;
     await sleep(500);
   });

@@ -21,9 +21,9 @@ type Watched = Gated | undefined;
 const FEW = 4;
 /** With more, each is paused when its answer has not come after this many ms, or twice as many at most. */
 const PAUSE_AFTER = 5;
-/** Ms between looks for clients that have gone; more when looking itself takes long. */
+/** Ms between looks for clients that have gone; more when looking itself takes long, see `LOOK_SHARE`. */
 const LOOK_EVERY = 25;
-/** Looking may take one part in so many of the time. */
+/** Looking at the table may take one part in so many of the time. */
 const LOOK_SHARE = 20;
 /** Ms after which reading goes on in any case: on systems where nobody can look, and for what looking cannot see. */
 const PAUSE_AT_MOST_BLIND = 250;
@@ -53,6 +53,8 @@ export class ReadGate {
   private laterTimer: NodeJS.Timeout | undefined;
   private lookTimer: NodeJS.Timeout | undefined;
   private looking = false;
+  /** When the table may be looked at again. */
+  private lookAt = 0;
   /** Read from again while their answers are pending. */
   private readonly resumed = new Set<Gated>();
   private remindTimer: NodeJS.Timeout | undefined;
@@ -142,29 +144,34 @@ export class ReadGate {
     if (!exchange.waiting) return;
     exchange.pauseReading();
     this.paused.set(exchange, performance.now());
-    if (!this.looking) this.lookIn(LOOK_EVERY);
+    if (!this.looking) this.lookSoon();
   }
 
   // ------------------------------------------------------------------------------------------------------- looking
 
-  private lookIn(ms: number): void {
+  private lookSoon(): void {
     this.looking = true;
-    this.lookTimer = setTimeout(() => void this.look(), ms);
+    this.lookTimer = setTimeout(() => void this.look(), LOOK_EVERY);
     this.lookTimer.unref();
   }
 
   private async look(): Promise<void> {
     const began = performance.now();
-    const someoneHungUp = await this.table.look();
+    let someoneHungUp: boolean | undefined = false;
+    if (began >= this.lookAt) {
+      someoneHungUp = await this.table.look();
+      const took = performance.now() - began;
+      this.lookAt = began + took * (1 + LOOK_SHARE);
+    }
     const now = performance.now();
     const atMost = someoneHungUp === undefined ? PAUSE_AT_MOST_BLIND : PAUSE_AT_MOST;
-    // In insertion order, so the longest paused come first.
+    // In insertion order, so the longest paused come first. Their time is up whether the table has been looked at or not.
     for (const [exchange, since] of this.paused) {
       if (someoneHungUp !== true && now - since < atMost) break;
       this.release(exchange);
     }
     if (this.paused.size === 0) this.looking = false;
-    else this.lookIn(Math.max(LOOK_EVERY, (now - began) * LOOK_SHARE));
+    else this.lookSoon();
   }
 }
 

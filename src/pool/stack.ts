@@ -29,11 +29,13 @@ let last: Promise<unknown> = Promise.resolve();
 
 /**
  * The JavaScript stack of a thread, a line for each frame, innermost first. Undefined when it cannot be had within `ms`:
- * the thread is in native code, gone, or the inspector is not available.
+ * the thread is in native code, gone, or gets no time, or the inspector is not available.
  */
 export function captureStack(threadId: number, ms: number): Promise<string | undefined> {
+  // Waiting for those before it included: however many are stuck, each is ended in time.
+  const until = performance.now() + ms;
   // One at a time: each attaches to every thread of the process for a moment.
-  const mine = last.then(() => capture(threadId, ms)).catch(() => undefined);
+  const mine = last.then(() => capture(threadId, until)).catch(() => undefined);
   last = mine;
   return mine;
 }
@@ -59,14 +61,14 @@ function listen(session: Session): Heard {
   return heard;
 }
 
-async function capture(threadId: number, ms: number): Promise<string | undefined> {
+async function capture(threadId: number, until: number): Promise<string | undefined> {
+  if (performance.now() > until) return undefined;
   const session = new Session();
   session.connect();
   const { attached, messages } = listen(session);
   const send = (sessionId: string, id: number, method: string): void =>
     session.post('NodeWorker.sendMessageToWorker', { sessionId, message: JSON.stringify({ id, method }) });
   const urls = new Map<string, string>();
-  const until = performance.now() + ms;
   let sessionId: string | undefined;
   try {
     session.post('NodeWorker.enable', { waitForDebuggerOnStart: false });

@@ -36,8 +36,8 @@ const BACKOFF_FROM = 100;
 const BACKOFF_TO = 10_000;
 /** Starts that failed in a row, with no worker left, after which nobody is kept waiting for one. */
 const GIVE_UP_AFTER = 3;
-/** Ms that may pass until the stack of a stuck thread is there. */
-const STACK_TIMEOUT = 500;
+/** Ms that may pass until the stack of a stuck thread is there. It has the lowest priority, and needs some time of its own for that. */
+const STACK_TIMEOUT = 2000;
 /** Ms after which a thread that was told to end and has not is written off. */
 const LOST_AFTER = 5_000;
 /** Ms until it is tried again to recycle a worker whose replacement could not start. */
@@ -837,7 +837,7 @@ export class WorkerPool implements AsyncDisposable {
     const message = `${request} has run for ${elapsed} ms and its event loop does not turn`;
     const error = new OffloopError('OFFLOOP_HANDLER_STUCK', message);
     // Where we noticed is of no interest; where the handler is, all the more.
-    error.stack = `${error.name}: ${message}\n${stack ?? '    (no JavaScript stack: the thread is in native code)'}`;
+    error.stack = `${error.name}: ${message}\n${stack ?? '    (no JavaScript stack: the thread is in native code, or gets no time)'}`;
     this.error(`${worker.name} is ended and replaced: ${message}`, error);
     this.endWith(life, error);
   }

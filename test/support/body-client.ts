@@ -22,6 +22,12 @@ export function bodyOf(length: number): Buffer {
 
 export const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
+/**
+ * For bodies that come in pieces and are answered as a whole: a thread that is kept from running for 20 ms, as happens on a busy machine,
+ * sends what it has by then.
+ */
+export const AT_ONCE = { retry: 3 };
+
 type Query = Record<string, string | number | object>;
 
 export function target(path: string, query: Query = {}): string {
@@ -98,7 +104,10 @@ export async function standsStill(url: string, id: string): Promise<number> {
 export async function nothingIsOpen({ server, errors }: TestServer, logged = 0): Promise<void> {
   const isQuiet = (): boolean => {
     const { open, pool } = server.stats();
-    return open === 0 && (pool?.workers ?? []).every(({ bodies, pending }) => bodies + pending === 0);
+    const { workers, queued } = pool ?? { workers: [], queued: 0 };
+    return (
+      open + queued === 0 && workers.every(({ bodies, pending, running }) => bodies + pending + running === 0)
+    );
   };
   // Where many connections have been closed lately it takes a while to find one more.
   await until(isQuiet, 'nothing is open', 15_000);

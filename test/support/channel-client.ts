@@ -3,7 +3,7 @@ import { onTestFinished } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
 import { RawClient } from './http-raw.js';
 import { overTls } from './over-tls.js';
-import { fixture, until, within } from './server.js';
+import { fixture, PATIENCE, until, within } from './server.js';
 
 export const SCRIPT = fixture('channels/script.mjs');
 
@@ -107,7 +107,7 @@ export class Client {
     return await this.next();
   }
 
-  closed(ms = 5000): Promise<Closed> {
+  closed(ms = PATIENCE): Promise<Closed> {
     return within(this.closing, 'the WebSocket to be closed', ms);
   }
 }
@@ -157,7 +157,7 @@ export class Stream {
     await until(() => this.text === text, `"${text}" has come`);
   }
   /** It ends as it should. Takes it off the connection. */
-  async whole(ms = 5000): Promise<string> {
+  async whole(ms = PATIENCE): Promise<string> {
     await until(() => this.ended, 'the response ends', ms);
     const { text, length } = unchunk(this.client.rest);
     this.client.skip(length);

@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { onTestFinished } from 'vitest';
 import { overTls } from './over-tls.js';
-import { within } from './server.js';
+import { PATIENCE, within } from './server.js';
 
 /** One response as it came over the wire. */
 export interface RawResponse {
@@ -95,7 +95,7 @@ export class RawClient {
   }
 
   /** The next response. With `toHead` it answers a HEAD, so that no body follows whatever its length says. */
-  response(toHead = false, ms = 8000): Promise<RawResponse> {
+  response(toHead = false, ms = 15_000): Promise<RawResponse> {
     return within(this.nextResponse(toHead), 'a response', ms);
   }
 
@@ -151,7 +151,7 @@ export class RawClient {
   }
 
   /** The next head, for bodies that come in chunks; what follows stays in {@link rest}. */
-  async head(ms = 8000): Promise<string> {
+  async head(ms = 15_000): Promise<string> {
     const end = await within(
       this.waitFor((buffer) => {
         const at = buffer.indexOf('\r\n\r\n');
@@ -190,7 +190,7 @@ export class RawClient {
   }
 
   /** Resolves when the server has closed the connection. */
-  closed(ms = 5000): Promise<'fin' | 'reset'> {
+  closed(ms = PATIENCE): Promise<'fin' | 'reset'> {
     const wait = async (): Promise<'fin' | 'reset'> => {
       while (this.ended === undefined) await this.something();
       return this.ended;

@@ -12,6 +12,9 @@ export const WORK = fixture('pool/work.mjs');
 export const BLOCK = fixture('pool/block.mjs');
 export const LATE = fixture('pool/late.mjs');
 
+/** For stories about two threads: one that is slow to wake, as on a busy machine, is passed over, and the other one does the work of both. */
+export const MAY_GO_ELSEWHERE = { retry: 3 };
+
 /** An answer as the tests look at it. */
 export interface Reply {
   readonly status: number;
@@ -153,7 +156,7 @@ export interface Ended {
 }
 
 /** Run a program in a Node of its own, from the root of the package. It must end by itself. */
-export function program(source: string, args: readonly string[] = [], ms = 10_000): Promise<Ended> {
+export function program(source: string, args: readonly string[] = [], ms = 30_000): Promise<Ended> {
   const ended = new Promise<Ended>((resolve) => {
     const flags = ['--input-type=module', '--eval', source, '--', ...args];
     const child = execFile(

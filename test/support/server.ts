@@ -60,8 +60,11 @@ export function fixture(name: string): string {
   return fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 }
 
+/** Ms after which nobody waits any more: time enough on a busy machine, and less than the 10 s after which the engine lets go by itself. */
+export const PATIENCE = 9000;
+
 /** Wait until `condition` holds. Fails with `what` when it does not within `ms`. */
-export async function until(condition: () => unknown, what: string, ms = 5000): Promise<void> {
+export async function until(condition: () => unknown, what: string, ms = PATIENCE): Promise<void> {
   const deadline = performance.now() + ms;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`waited ${ms} ms in vain until ${what}`);
@@ -70,7 +73,7 @@ export async function until(condition: () => unknown, what: string, ms = 5000): 
 }
 
 /** `promise`, or a failure that says `what` was awaited when it does not settle within `ms`. */
-export async function within<T>(promise: Promise<T>, what: string, ms = 5000): Promise<T> {
+export async function within<T>(promise: Promise<T>, what: string, ms = PATIENCE): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited ${ms} ms in vain for ${what}`)), ms);
