@@ -5,27 +5,7 @@ import { log } from './lib/log.js';
 import { machineFacts } from './lib/machine.js';
 import { NeedsError, needBuild, needOpenFiles, needPeers } from './lib/needs.js';
 import { hasWrk } from './lib/wrk.js';
-import bound from './scenarios/bound.js';
-import channels from './scenarios/channels.js';
-import chaos from './scenarios/chaos.js';
-import cpu from './scenarios/cpu.js';
-import download from './scenarios/download.js';
-import echo from './scenarios/echo.js';
-import file from './scenarios/file.js';
-import hello from './scenarios/hello.js';
-import hono from './scenarios/hono.js';
-import json from './scenarios/json.js';
-import mixed from './scenarios/mixed.js';
-import overload from './scenarios/overload.js';
-import ping from './scenarios/ping.js';
-import placement from './scenarios/placement.js';
-import publish from './scenarios/publish.js';
-import quiet from './scenarios/quiet.js';
-import readers from './scenarios/readers.js';
-import reload from './scenarios/reload.js';
-import runaway from './scenarios/runaway.js';
-import storm from './scenarios/storm.js';
-import upload from './scenarios/upload.js';
+import { scenarios } from './scenarios/index.js';
 
 /**
  * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
@@ -40,31 +20,6 @@ import upload from './scenarios/upload.js';
  * @property {(run: { entries: readonly any[], settings: Settings }) => Promise<any>} run
  * @property {(result: any) => readonly string[]} report the paragraphs of the readable report
  */
-
-/** @type {readonly Scenario[]} */
-const scenarios = [
-  hello,
-  cpu,
-  ping,
-  bound,
-  mixed,
-  overload,
-  runaway,
-  chaos,
-  reload,
-  placement,
-  echo,
-  publish,
-  channels,
-  quiet,
-  storm,
-  download,
-  upload,
-  readers,
-  file,
-  json,
-  hono,
-];
 
 const usual = { rounds: 5, duration: 4, smoke: 1 };
 
