@@ -5,6 +5,7 @@ import cpu from './cpu.js';
 import download from './download.js';
 import echo from './echo.js';
 import file from './file.js';
+import grid from './grid.js';
 import hello from './hello.js';
 import hono from './hono.js';
 import json from './json.js';
@@ -26,6 +27,7 @@ import upload from './upload.js';
  */
 export const scenarios = [
   hello,
+  grid,
   cpu,
   ping,
   bound,
