@@ -19,10 +19,16 @@ export function measuresOf(sample) {
   if (sample.failure !== undefined || sample.ok === false) return [];
   if (sample.requestsPerSecond !== undefined)
     return [{ kind: '', rate: sample.requestsPerSecond, cpu: sample.cpuSecondsPerRequest }];
-  return Object.entries(sample.kinds ?? {}).flatMap(([kind, { perSecond: rate, ...of }]) =>
-    rate === undefined
-      ? []
-      : [{ kind, rate, cpu: of.cpuSecondsPerRequest ?? of.cpuSecondsPerMessage ?? null }],
+  return Object.entries({ ...sample, ...sample.kinds }).flatMap(([kind, of]) =>
+    typeof of?.perSecond === 'number'
+      ? [
+          {
+            kind,
+            rate: of.perSecond,
+            cpu: of.cpuSecondsPerRequest ?? of.cpuSecondsPerMessage ?? of.cpuSeconds ?? null,
+          },
+        ]
+      : [],
   );
 }
 
