@@ -86,7 +86,9 @@ async function main() {
   for (const { scenario, entries, settings } of plan) {
     log(`${scenario.name}: ${scenario.title}`);
     const { name, title } = scenario;
-    results.push({ name, title, ...(await scenario.run({ entries, settings })) });
+    const begin = performance.now();
+    const result = await scenario.run({ entries, settings });
+    results.push({ name, title, seconds: (performance.now() - begin) / 1000, ...result });
   }
 
   const document = { machine, smoke, scenarios: results };

@@ -1,5 +1,5 @@
 // docs/benchmarks.md: whatever stands between `<!-- bench:SCENARIO -->` and `<!-- /bench -->` is made of the run that is kept.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { micro } from '../micro/report.js';
 import { scenarios } from '../scenarios/index.js';
 import { chartOf } from './charts.js';
@@ -8,6 +8,7 @@ import { busyText, machineText, reportOf } from './report.js';
 import { allKept, kept } from './results.js';
 
 const docs = new URL('../../docs/', import.meta.url);
+const images = new URL('images/', docs);
 const page = new URL('benchmarks.md', docs);
 const SECTION = /<!-- bench:([\w-]+) -->\n[\s\S]*?<!-- \/bench -->/g;
 
@@ -24,21 +25,17 @@ async function wanted() {
     const scenario = recorded.find((each) => each.name === name);
     if (scenario === undefined)
       throw new Error(`docs/benchmarks.md has a section for ${name}, which is no scenario`);
-    shown.add(name);
+    shown.add(scenario);
     return `<!-- bench:${name} -->\n${section(scenario)}\n<!-- /bench -->`;
   });
-  const hidden = allKept().filter((name) => !shown.has(name));
+  const names = [...shown].map(({ name }) => name);
+  const hidden = allKept().filter((name) => !names.includes(name));
   if (hidden.length > 0) throw new Error(`docs/benchmarks.md has no section for ${hidden.join(', ')}`);
   files.set(page.href, text);
-  for (const name of shown) {
-    const run = kept(name);
-    const chart =
-      run &&
-      chartOf(
-        recorded.find((each) => each.name === name),
-        run.result,
-      );
-    if (chart) files.set(new URL(imageOf(name), docs).href, await draw(chart));
+  for (const scenario of shown) {
+    const run = kept(scenario.name);
+    const chart = run && chartOf(scenario, run.result);
+    if (chart) files.set(new URL(imageOf(scenario.name), docs).href, await draw(chart));
   }
   return files;
 }
@@ -51,16 +48,19 @@ function section(scenario) {
   const { command, machine, result } = run;
   const chart = chartOf(scenario, result);
   const { rounds } = result.load;
+  const minutes = Math.max(1, Math.round(result.seconds / 60));
   return [
     `**${title}**`,
     `\`${command}\``,
     reported(scenario, result),
     ...(chart ? [`![${title.replace(/[[\]]/g, '')}](${imageOf(name)})`] : []),
-    ...(busyText(machine) ?? []),
-    `${rounds} ${rounds === 1 ? 'round' : 'rounds'} on ${machine.date.slice(0, 10)}. ${machineText(machine)}. ` +
+    ...[busyText(machine)].filter((text) => text !== null),
+    `${counted(rounds, 'round')} in ${counted(minutes, 'minute')} on ${machine.date.slice(0, 10)}. ${machineText(machine)}. ` +
       `[All numbers of the run](../bench/results/${name}.json)`,
   ].join('\n\n');
 }
+
+const counted = (count, what) => `${count} ${what}${count === 1 ? '' : 's'}`;
 
 function reported(scenario, result) {
   try {
@@ -73,26 +73,32 @@ function reported(scenario, result) {
   }
 }
 
-/** The files that are not what the kept runs make of them. */
+/** The files that are not what the kept runs make of them; without a text, those that should not be there. */
 async function stale() {
   const files = await wanted();
-  return [...files].filter(([href, text]) => {
+  const drawn = existsSync(images) ? readdirSync(images).filter((name) => /^bench-.*\.svg$/.test(name)) : [];
+  const unwanted = drawn.map((name) => new URL(name, images).href).filter((href) => !files.has(href));
+  const changed = [...files].filter(([href, text]) => {
     const file = new URL(href);
     return !existsSync(file) || readFileSync(file, 'utf8') !== text;
   });
+  return [...changed, ...unwanted.map((href) => [href, undefined])];
 }
+
+const nameOf = (href) => href.slice(new URL('..', docs).href.length);
 
 /** Their names. */
 export async function stalePages() {
-  return (await stale()).map(([href]) => href.slice(new URL('..', docs).href.length));
+  return (await stale()).map(([href]) => nameOf(href));
 }
 
 /** Write what has changed. Returns the names of those files. */
 export async function writePages() {
-  const names = await stalePages();
-  for (const [href, text] of await stale()) {
+  const files = await stale();
+  for (const [href, text] of files) {
     mkdirSync(new URL('.', href), { recursive: true });
-    writeFileSync(new URL(href), text);
+    if (text === undefined) rmSync(new URL(href));
+    else writeFileSync(new URL(href), text);
   }
-  return names;
+  return files.map(([href]) => nameOf(href));
 }

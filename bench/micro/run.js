@@ -40,10 +40,12 @@ async function main() {
   needPeers();
 
   const machine = await machineFacts(smoke);
-  const result = await measure(
+  const begin = performance.now();
+  const measured = await measure(
     smoke,
     (name) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
   );
+  const result = { ...measured, seconds: (performance.now() - begin) / 1000 };
   if (values.record) {
     keep(micro, { command: 'npm run bench:micro -- --record', machine, result });
     const { writePages } = await import('../lib/page.js');
