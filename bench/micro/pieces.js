@@ -12,6 +12,7 @@ import { answer, BATCH, engineRequest, lines, packedHead } from './requests.js';
  * @typedef {object} Piece
  * @property {string} group
  * @property {string} name
+ * @property {number} [of] how many there are of what it looks among
  * @property {number} [each] how many of what is counted one call does; 1 by default
  * @property {() => unknown} run must not be async
  */

@@ -84,34 +84,35 @@ async function measure(smoke, isWanted) {
     warmupIterations: smoke ? 1 : 16,
     throws: true,
   });
-  /** By name: its group, and how many of what is counted a call of the task does. */
+  /** What each task measures, and how many of what is counted a call of it does. */
   const tasks = new Map();
-  const add = (group, name, each, task, async = false) => {
-    if (!isWanted(name)) return;
-    tasks.set(name, { group, each });
-    bench.add(name, task, { async });
+  const add = ({ group, name, of }, each, task, async = false) => {
+    if (!isWanted(`${group}: ${name}`)) return;
+    const key = `${name}, ${of}`;
+    tasks.set(key, { group, name, of, each });
+    bench.add(key, task, { async });
   };
 
   let sink = 0;
-  for (const { group, name, each = 1, run } of [...pieces(), ...routes(smoke ? 100 : 100_000)])
-    add(group, name, each * CALLS, () => {
+  for (const { run, each = 1, ...piece } of [...pieces(), ...routes(smoke ? 100 : 100_000)])
+    add(piece, each * CALLS, () => {
       // What it returns is looked at, or it might be compiled to nothing.
       for (let i = 0; i < CALLS; i++) if (run() === bench) sink++;
     });
   const { trip, end } = await otherThread();
   for (const size of BATCHES)
-    add('both', `a batch of ${size} to another thread and back`, 1, () => trip(size), true);
+    add({ group: 'both', name: `a batch of ${size} to another thread and back` }, 1, () => trip(size), true);
   try {
     await bench.run();
   } finally {
     await end();
   }
   if (sink > 0) throw new Error('nothing returns the bench');
-  const rows = bench.tasks.map(({ name, result }) => {
-    const { group, each } = tasks.get(name);
+  const rows = bench.tasks.map(({ name: key, result }) => {
+    const { each, ...piece } = tasks.get(key);
     const { p50, p99, samplesCount } = result.latency;
     const ns = (ms) => (ms * 1e6) / each;
-    return { group, name, ns: { p50: ns(p50), p99: ns(p99) }, samples: samplesCount };
+    return { ...piece, ns: { p50: ns(p50), p99: ns(p99) }, samples: samplesCount };
   });
   return { load: { rounds: 1, calls: CALLS }, rows };
 }
