@@ -1,31 +1,15 @@
 #!/usr/bin/env node
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { workLightly } from './lib/cpu-work.js';
 import { log } from './lib/log.js';
 import { machineFacts } from './lib/machine.js';
-import { NeedsError, needBuild, needOpenFiles, needPeers } from './lib/needs.js';
-import { hasWrk } from './lib/wrk.js';
-import bound from './scenarios/bound.js';
-import channels from './scenarios/channels.js';
-import chaos from './scenarios/chaos.js';
-import cpu from './scenarios/cpu.js';
-import download from './scenarios/download.js';
-import echo from './scenarios/echo.js';
-import file from './scenarios/file.js';
-import hello from './scenarios/hello.js';
-import hono from './scenarios/hono.js';
-import json from './scenarios/json.js';
-import mixed from './scenarios/mixed.js';
-import overload from './scenarios/overload.js';
-import ping from './scenarios/ping.js';
-import placement from './scenarios/placement.js';
-import publish from './scenarios/publish.js';
-import quiet from './scenarios/quiet.js';
-import readers from './scenarios/readers.js';
-import reload from './scenarios/reload.js';
-import runaway from './scenarios/runaway.js';
-import storm from './scenarios/storm.js';
-import upload from './scenarios/upload.js';
+import { NeedsError, needBuild, needFreshBuild, needOpenFiles, needPeers } from './lib/needs.js';
+import { busyText, machineText, reportOf } from './lib/report.js';
+import { keep, readable } from './lib/results.js';
+import { measureAtOnce } from './lib/rounds.js';
+import { wrkVersion } from './lib/wrk.js';
+import { scenarios } from './scenarios/index.js';
 
 /**
  * @typedef {{ rounds: number, duration: number, warmup: number, connections?: number, smoke: boolean }} Settings
@@ -33,40 +17,21 @@ import upload from './scenarios/upload.js';
  * @property {string} name
  * @property {string} title
  * @property {boolean} needsWrk
+ * @property {boolean} [comparable] whether bench/compare.js can make something of its result: see lib/compare.js
  * @property {{ rounds?: number, duration?: number, smoke?: number }} [defaults] where it wants others than the usual;
  *   `smoke`: seconds of a measurement in a smoke run
  * @property {(settings: Settings) => number} [openFiles] how many connections each of its processes has
  * @property {readonly { name: string, file: string, options?: object }[]} entries the servers it knows
  * @property {(run: { entries: readonly any[], settings: Settings }) => Promise<any>} run
  * @property {(result: any) => readonly string[]} report the paragraphs of the readable report
+ * @property {(result: any) => object} [chart] what is drawn of a recorded run, see lib/charts.js. Of a scenario that measures
+ *   throughput there is one without that
  */
 
-/** @type {readonly Scenario[]} */
-const scenarios = [
-  hello,
-  cpu,
-  ping,
-  bound,
-  mixed,
-  overload,
-  runaway,
-  chaos,
-  reload,
-  placement,
-  echo,
-  publish,
-  channels,
-  quiet,
-  storm,
-  download,
-  upload,
-  readers,
-  file,
-  json,
-  hono,
-];
+/** Servers that a smoke run measures at the same time. */
+const SMOKE_AT_ONCE = 2;
 
-const usual = { rounds: 5, duration: 4, smoke: 1 };
+const usual = { rounds: 5, duration: 4, smoke: 0.3 };
 
 /** What the help says of a default: the usual value, and who has another. */
 function each(setting) {
@@ -84,9 +49,10 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (hello, file, json and hono 64, cpu 16, overload 256, echo
+  --connections N    connections of the load generator (grid 1 to 1024, hello, file, json and hono 64, cpu 16, overload 256, echo
                      and readers 100, publish, channels and storm 10000)
   --servers A,B      only these servers
+  --record           keep the run in bench/results, and write the figures of docs/benchmarks.md anew
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
 
@@ -105,27 +71,45 @@ async function main() {
     return 0;
   }
   const smoke = values.smoke ?? false;
+  if (values.record && (smoke || values.servers !== undefined))
+    throw new NeedsError('--record is for whole runs, without --smoke and --servers');
   const plan = planFrom(positionals, values);
-  provide(plan);
+  provide(plan, values.record);
 
-  const machine = await machineFacts();
+  if (smoke) {
+    measureAtOnce(SMOKE_AT_ONCE);
+    workLightly();
+  }
+
+  const machine = await machineFacts(smoke);
   const results = [];
   for (const { scenario, entries, settings } of plan) {
     log(`${scenario.name}: ${scenario.title}`);
     const { name, title } = scenario;
-    results.push({ name, title, ...(await scenario.run({ entries, settings })) });
+    const begin = performance.now();
+    const result = await scenario.run({ entries, settings });
+    results.push({ name, title, seconds: (performance.now() - begin) / 1000, ...result });
   }
 
   const document = { machine, smoke, scenarios: results };
   const json = `${JSON.stringify(document, readable, 2)}\n`;
   if (values.out) writeFileSync(values.out, json);
+  if (values.record) await record(plan, document, values);
   process.stdout.write(values.json ? json : report(document, plan));
   return results.every(({ ok }) => ok) ? 0 : 1;
 }
 
-/** Six digits are more than any of the numbers deserves. */
-function readable(_key, value) {
-  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+/** Each scenario for itself, with the command that does it again. */
+async function record(plan, { machine, scenarios: results }, values) {
+  const numbers = ['rounds', 'duration', 'connections'].flatMap((name) =>
+    values[name] === undefined ? [] : [` --${name} ${values[name]}`],
+  );
+  for (const [i, { scenario }] of plan.entries()) {
+    const command = `npm run bench -- ${scenario.name}${numbers.join('')} --record`;
+    keep(scenario, { command, machine, result: results[i] });
+  }
+  const { writePages } = await import('./lib/page.js');
+  for (const name of await writePages()) log(`wrote ${name}`);
 }
 
 function parse() {
@@ -136,6 +120,7 @@ function parse() {
       allowPositionals: true,
       options: {
         json: flag,
+        record: flag,
         smoke: flag,
         help: flag,
         rounds: positive,
@@ -192,8 +177,8 @@ function planFrom(names, values) {
     .filter(({ entries }) => entries.length > 0);
 }
 
-function provide(plan) {
-  if (plan.some(({ scenario }) => scenario.needsWrk) && !hasWrk()) {
+function provide(plan, record) {
+  if (plan.some(({ scenario }) => scenario.needsWrk) && wrkVersion() === null) {
     throw new NeedsError(
       'wrk is not installed: `apt-get install wrk` on Debian and Ubuntu, `brew install wrk` on macOS',
     );
@@ -201,28 +186,24 @@ function provide(plan) {
   for (const { scenario, settings } of plan)
     if (scenario.openFiles) needOpenFiles(scenario.name, scenario.openFiles(settings));
   const files = plan.flatMap(({ entries }) => entries.map(({ file }) => file));
-  if (files.some((file) => file.startsWith('offloop'))) needBuild();
+  if (record) needFreshBuild();
+  else if (files.some((file) => file.startsWith('offloop'))) needBuild();
   const handlers = plan.flatMap(({ entries }) => entries.map(({ options }) => options?.handler ?? ''));
-  if ([...files, ...handlers].some((file) => /^(fastify|express|hono|ws)/.test(file))) needPeers();
+  const others = files.some((file) => !/^(offloop|raw-uws|node-http|node-bodies)/.test(file));
+  if (others || handlers.some((handler) => handler.startsWith('hono')) || record) needPeers();
 }
 
 function report({ machine, smoke, scenarios: results }, plan) {
-  const { cpu, cores, os, node, engine, offloop, peers, date, busyBefore } = machine;
   const head = [
-    `${cpu}, ${cores} cores, ${os}, Node ${node}, ${date}`,
-    `offloop ${offloop ?? '(not built)'}, engine ${engine ?? '(none loads)'}, ` +
-      Object.entries(peers)
-        .map(([name, version]) => `${name} ${version}`)
-        .join(', '),
-    ...(busyBefore > 0.15
-      ? [`Others used ${Math.round(busyBefore * 100)} % of the machine before the run: trust it little.`]
-      : []),
+    `${machineText(machine)}; ${machine.date}`,
+    busyText(machine),
     smoke ? 'Smoke run: one short round, nothing judged.' : 'A figure is the median of its rounds.',
-  ].join('\n');
+  ];
   const parts = results.map((result, i) =>
-    [`## ${result.name}: ${result.title}\nRounds: ${result.load.rounds}`, ...plan[i].scenario.report(result)]
-      .filter(Boolean)
-      .join('\n\n'),
+    [
+      `## ${result.name}: ${result.title}\nRounds: ${result.load.rounds}`,
+      reportOf(plan[i].scenario, result),
+    ].join('\n\n'),
   );
-  return `\n${[head, ...parts].join('\n\n')}\n`;
+  return `\n${[head.filter(Boolean).join('\n'), ...parts].join('\n\n')}\n`;
 }

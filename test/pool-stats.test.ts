@@ -383,6 +383,23 @@ describe('the numbers of a mount', () => {
     expect(tally(await Promise.all(held))).toEqual({ 200: 3 });
   });
 
+  it('say in how many batches its requests went to the threads', async () => {
+    const { server, url } = await serve(WORK, { ...one, batchMicros: 1_000_000 });
+    await server.mount(HELLO, { path: '/hello' });
+    for (let i = 1; i <= 3; i++) {
+      expect((await ask(`${url}/hello`)).status).toBe(200);
+      expect(poolOf(server)).toMatchObject({ accepted: i, batches: i });
+    }
+    const free = gate();
+    const held = [ask(url, { block: free.path })];
+    await until(() => poolOf(server).running === 1, 'the thread is busy');
+    held.push(...(await queueUp(server, `${url}/hello`, [{}, {}, {}, {}, {}])));
+    expect(poolOf(server)).toMatchObject({ accepted: 9, batches: 4 });
+    free.open();
+    expect(tally(await Promise.all(held))).toEqual({ 200: 6 });
+    expect(poolOf(server).batches).toBe(5);
+  });
+
   it('add up to those of the pool', async () => {
     const { server, url } = await serve(WORK, { nMin: 2, nMax: 2, queueSize: 4 });
     await server.mount(WORK, { path: '/a' });

@@ -1,5 +1,6 @@
 // What the scenarios with large bodies share: their size, a client, and the memory of the server watched from outside.
 import { checkAnswer } from './answer.js';
+import { bars, fromSpread } from './charts.js';
 import { withClient } from './client-process.js';
 import { judged, perRound } from './figures.js';
 import { finished, measureRounds } from './rounds.js';
@@ -89,6 +90,14 @@ export function bodyFigures(servers, { of, to, what }, judge) {
     ),
     judged({ figure: `${what}: memory of ${of} over idle`, ...MEMORY, worst: true }, grown, judge && a.ok),
   ].filter(Boolean);
+}
+
+/** @param {readonly any[]} servers */
+export function bodyChart(servers, title) {
+  const rows = servers.flatMap(({ name, mbPerSecond }) =>
+    mbPerSecond ? [{ name, ...fromSpread(mbPerSecond) }] : [],
+  );
+  return bars({ title, unit: 'MB/s', rows });
 }
 
 /** @param {readonly any[]} servers */

@@ -1,21 +1,28 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasBuild, version as offloopVersion } from './needs.js';
 import { runProgram } from './program.js';
+import { wrkVersion } from './wrk.js';
 
-/** Figures without the machine they were taken on mean nothing. */
-export async function machineFacts() {
+/**
+ * Figures without the machine they were taken on mean nothing.
+ * @param {boolean} [hurried] nobody will look at the figures
+ */
+export async function machineFacts(hurried = false) {
   return {
     date: new Date().toISOString(),
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     os: `${process.platform} ${release()} ${process.arch}`,
-    busyBefore: await busyShare(),
+    busyBefore: hurried ? null : await busyShare(),
     node: process.version,
     engine: await engineBuild(),
     offloop: hasBuild() ? offloopVersion() : null,
+    revision: revision(),
+    wrk: wrkVersion(),
     peers: peerVersions(),
   };
 }
@@ -40,6 +47,15 @@ async function engineBuild() {
   } catch {
     return null;
   }
+}
+
+/** The commit that is checked out, with a + if there is more; null without git. */
+function revision() {
+  const git = (...args) =>
+    spawnSync('git', args, { cwd: new URL('../..', import.meta.url), encoding: 'utf8' });
+  const { status, stdout } = git('rev-parse', '--short', 'HEAD');
+  if (status !== 0) return null;
+  return stdout.trim() + (git('status', '--porcelain', '--', 'src').stdout === '' ? '' : '+');
 }
 
 function peerVersions() {

@@ -1,6 +1,7 @@
 // What a run needs besides Node: the peers, offloop's build, wrk. The first two are made when they are missing.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { log } from './log.js';
 
@@ -31,9 +32,22 @@ export function needBuild() {
   if (!hasBuild()) throw new NeedsError('`npm run build` made no dist/index.js');
 }
 
+/** What is kept has to be of the code that is here. */
+export function needFreshBuild() {
+  needBuild();
+  const built = statSync(`${root}/dist/index.js`).mtimeMs;
+  const files = readdirSync(`${root}/src`, { recursive: true, withFileTypes: true }).filter((file) =>
+    file.isFile(),
+  );
+  const newer = files.find((file) => statSync(join(file.parentPath ?? file.path, file.name)).mtimeMs > built);
+  if (newer !== undefined) throw new NeedsError(`${newer.name} is newer than the build: npm run build`);
+}
+
+/** The servers others have written, and what draws charts and times pieces. */
 export function needPeers() {
   const lock = readJson(`${bench}/package-lock.json`);
-  const missing = Object.keys(lock.packages[''].dependencies).filter((name) => {
+  const { dependencies, devDependencies } = lock.packages[''];
+  const missing = Object.keys({ ...dependencies, ...devDependencies }).filter((name) => {
     const installed = `${bench}/node_modules/${name}/package.json`;
     return (
       !existsSync(installed) || readJson(installed).version !== lock.packages[`node_modules/${name}`].version
@@ -41,7 +55,11 @@ export function needPeers() {
   });
   if (missing.length === 0) return;
   log(`first run: installing ${missing.join(', ')} into bench/ (npm ci --prefix bench)`);
-  npm(['ci', '--prefix', bench], root, 'the peers could not be installed: run `npm ci --prefix bench`');
+  npm(
+    ['ci', '--include=dev', '--prefix', bench],
+    root,
+    'the peers could not be installed: run `npm ci --prefix bench`',
+  );
 }
 
 /** Files that a process has open besides its connections. */

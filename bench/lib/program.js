@@ -18,24 +18,32 @@ export function runLoad(load) {
 }
 
 /**
- * Standard output of a program that ends by itself.
+ * Standard output of a program that ends by itself. It does not outlive this process.
  * @param {string} command
  * @param {readonly string[]} args
  * @param {Record<string, string>} env
+ * @param {{ interruptAfter?: number, cwd?: string }} how `interruptAfter`: seconds until it is sent SIGINT
  * @returns {Promise<string>}
  */
-export function output(command, args, env = {}) {
+export function output(command, args, env = {}, { interruptAfter, cwd } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, ...env },
+      cwd,
     });
+    const end = () => child.kill('SIGKILL');
+    process.once('exit', end);
+    const interrupt = () => child.kill('SIGINT');
+    const timer = interruptAfter === undefined ? undefined : setTimeout(interrupt, interruptAfter * 1000);
     let text = '';
     child.stdout.setEncoding('utf8').on('data', (chunk) => {
       text += chunk;
     });
     child.on('error', reject);
     child.on('close', (code, signal) => {
+      process.off('exit', end);
+      clearTimeout(timer);
       if (code === 0) resolve(text);
       else reject(new Error(`${command} ${args.join(' ')} ended with ${signal ?? code}`));
     });

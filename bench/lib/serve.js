@@ -14,6 +14,9 @@ export const handlerFile = (name) => new URL(`../handlers/${name}.js`, import.me
 
 export const handlerUrl = handlerFile(options.handler);
 
+/** What the driver may ask this server. */
+const questions = [];
+
 /**
  * Says where the server listens, and ends the process when the driver lets go of it or is gone.
  * @param {number} port
@@ -29,14 +32,15 @@ export function ready(port, stop) {
   };
   process.stdin.on('end', () => void end()).resume();
   process.on('SIGTERM', () => void end());
-  process.stdout.write(`${JSON.stringify({ port })}\n`);
+  process.stdout.write(`${JSON.stringify({ port, questions })}\n`);
 }
 
 /**
- * What the driver may ask while the server runs.
+ * What the driver may ask while the server runs. A server says so before it is ready.
  * @param {Record<string, (about: any) => unknown>} answers
  */
 export function answerDriver(answers) {
+  questions.push(...Object.keys(answers));
   const answer = async ({ id, question, about }) => {
     try {
       process.send({ id, value: await answers[question](about) });

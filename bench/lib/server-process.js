@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Asking } from './asking.js';
 import { log } from './log.js';
 
+const BENCH = new URL('../', import.meta.url);
 const READY_WITHIN = 20_000;
 const END_WITHIN = 5_000;
 
@@ -23,21 +24,23 @@ export class ServerProcess {
   #child;
   #errors = '';
   #asking;
+  #questions = [];
   url = '';
 
   /**
    * @param {string} file a name in servers/
    * @param {object} options what lib/serve.js reads
    * @param {Record<string, string>} env
+   * @param {URL} bench the folder it is taken from
    */
-  static async start(file, options = {}, env = {}) {
-    const server = new ServerProcess(file, options, env);
+  static async start(file, options = {}, env = {}, bench = BENCH) {
+    const server = new ServerProcess(file, options, env, bench);
     await server.#ready(file);
     return server;
   }
 
-  constructor(file, options, env) {
-    const program = fileURLToPath(new URL(`../servers/${file}.js`, import.meta.url));
+  constructor(file, options, env, bench) {
+    const program = fileURLToPath(new URL(`servers/${file}.js`, bench));
     this.#child = spawn(process.execPath, [program, JSON.stringify(options)], {
       stdio: ['pipe', 'pipe', 'pipe', 'ipc'],
       env: { ...process.env, NODE_ENV: 'production', ...env },
@@ -58,7 +61,9 @@ export class ServerProcess {
     ended.catch(() => {});
     try {
       const [line] = await Promise.race([once(lines, 'line'), ended, late]);
-      this.url = `http://127.0.0.1:${JSON.parse(line).port}`;
+      const { port, questions } = JSON.parse(line);
+      this.url = `http://127.0.0.1:${port}`;
+      this.#questions = questions;
     } catch (cause) {
       await this.stop();
       throw new Error(`servers/${file}.js did not start: ${cause.message}\n${this.#errors}`, { cause });
@@ -111,6 +116,11 @@ export class ServerProcess {
     try {
       writeFileSync(`/proc/${this.#child.pid}/clear_refs`, '5');
     } catch {}
+  }
+
+  /** Whether {@link ask} has an answer to this. */
+  answers(question) {
+    return this.#questions.includes(question);
   }
 
   /**

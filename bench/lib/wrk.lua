@@ -14,7 +14,7 @@ function done(summary, latency)
   local e = summary.errors
   io.write(string.format(
     '\n{"requests":%d,"microseconds":%d,"errors":{"connect":%d,"read":%d,"write":%d,"timeout":%d,"status":%d},'
-      .. '"latency":{"p50":%d,"p99":%d,"max":%d}}\n',
+      .. '"latency":{"p50":%d,"p99":%d,"p999":%d,"max":%d}}\n',
     summary.requests, summary.duration, e.connect, e.read, e.write, e.timeout, e.status,
-    latency:percentile(50), latency:percentile(99), latency.max))
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -20,7 +20,7 @@ export default {
   entries,
 
   async run({ entries, settings }) {
-    const { iterations, body, env } = await cpuWork(300);
+    const { iterations, body, env } = await cpuWork(settings.smoke ? 3000 : 300);
     const servers = [];
     for (const entry of entries) {
       servers.push(await holdBound(entry, settings.rounds, body, env));

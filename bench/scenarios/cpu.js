@@ -26,6 +26,7 @@ export default {
   name: 'cpu',
   title: '20 ms of CPU a request: does a second worker double the work done?',
   needsWrk: true,
+  comparable: true,
   entries,
 
   async run({ entries, settings }) {

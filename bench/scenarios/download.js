@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { blocks, hashOf } from '../lib/blocks.js';
-import { bodyFigures, bodyTable, MiB, moveBodies, sizes } from '../lib/bodies.js';
+import { bodyChart, bodyFigures, bodyTable, MiB, moveBodies, sizes } from '../lib/bodies.js';
 import { figuresTable } from '../lib/table.js';
 
 const kinds = {
@@ -50,6 +50,8 @@ export default {
       rmSync(folder, { recursive: true, force: true });
     }
   },
+
+  chart: ({ servers }) => bodyChart(servers, '1 GiB down'),
 
   report: ({ servers, figures }) => [bodyTable(servers), figuresTable(figures)],
 };

@@ -1,3 +1,4 @@
+import { bars, fromSpread } from '../lib/charts.js';
 import { withClient } from '../lib/client-process.js';
 import { judged, perRound } from '../lib/figures.js';
 import { finished, measureRounds } from '../lib/rounds.js';
@@ -36,6 +37,7 @@ export default {
   name: 'echo',
   title: 'WebSocket echo of 64 bytes: what a message costs, and what a message through a worker costs',
   needsWrk: false,
+  comparable: true,
   defaults: { duration: 3 },
   entries,
 
@@ -59,6 +61,25 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers, load }) =>
+    bars({
+      title: 'WebSocket echo of 64 bytes, 100 connections',
+      unit: 'messages/s',
+      rows: load.kinds.flatMap(({ name: kind, inFlight, binary }) =>
+        servers.flatMap(({ name, kinds }) =>
+          kinds
+            ? [
+                {
+                  group: `${inFlight} in flight, ${binary ? 'binary' : 'text'}`,
+                  name,
+                  ...fromSpread(kinds[kind].perSecond),
+                },
+              ]
+            : [],
+        ),
+      ),
+    }),
 
   report: ({ servers, figures, worker }) => [
     ...kinds.map(({ name, inFlight, binary }) =>

@@ -25,6 +25,7 @@ export default {
   name: 'file',
   title: 'a file of 64 KiB out of a folder: workers against the static servers of Express and Fastify',
   needsWrk: true,
+  comparable: true,
   entries,
 
   async run({ entries, settings }) {

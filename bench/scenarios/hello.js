@@ -47,6 +47,7 @@ export default {
   name: 'hello',
   title: 'Hello, World!: what a server costs when the handler costs nothing',
   needsWrk: true,
+  comparable: true,
   entries,
 
   async run({ entries, settings }) {

@@ -1,3 +1,4 @@
+import { bars, throughputRows } from '../lib/charts.js';
 import { cpuWork } from '../lib/cpu-work.js';
 import { ratio } from '../lib/figures.js';
 import { figuresTable, throughputTable } from '../lib/table.js';
@@ -22,6 +23,7 @@ export default {
   name: 'hono',
   title: 'a Hono app in workers and on @hono/node-server: hello, and 1 ms of CPU a request',
   needsWrk: true,
+  comparable: true,
   entries,
 
   async run({ entries, settings }) {
@@ -49,6 +51,13 @@ export default {
     const all = Object.values(results).flat();
     return { load, iterations, servers: results, figures, ok: all.every(({ ok }) => ok) };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'A Hono app: in workers, inline, and on @hono/node-server',
+      unit: 'requests/s',
+      rows: Object.entries(servers).flatMap(([kind, of]) => throughputRows(of, kind)),
+    }),
 
   report: ({ servers, figures }) => [
     ...Object.entries(servers).map(([kind, of]) => `${kind}\n${throughputTable(of)}`),

@@ -32,6 +32,7 @@ export default {
   name: 'json',
   title: '1 KiB of JSON, parsed and written again: the middleware against the parsers of Express and Fastify',
   needsWrk: true,
+  comparable: true,
   entries,
 
   async run({ entries, settings }) {

@@ -1,4 +1,5 @@
 import { checkAnswer } from '../lib/answer.js';
+import { latencies } from '../lib/charts.js';
 import { calibrate, cpuWork } from '../lib/cpu-work.js';
 import { judged, perRound } from '../lib/figures.js';
 import { runLoad } from '../lib/program.js';
@@ -65,6 +66,12 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers }) =>
+    latencies({
+      title: 'How long the cheap requests take beside slow ones',
+      rows: servers.map(({ name, cheap }) => ({ name, latency: cheap })),
+    }),
 
   report: ({ servers, figures, load }) => [
     table(

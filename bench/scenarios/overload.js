@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
+import { bars } from '../lib/charts.js';
 import { cpuWork } from '../lib/cpu-work.js';
 import { judged, perRound } from '../lib/figures.js';
 import { watchMemory } from '../lib/memory.js';
@@ -40,7 +41,7 @@ export default {
 
   async run({ entries, settings }) {
     const { rounds, duration, warmup, connections = CONNECTIONS, smoke } = settings;
-    const { iterations, body, env } = await cpuWork(WORK_MS);
+    const { iterations, body, env } = await cpuWork(smoke ? 10 * WORK_MS : WORK_MS);
     const measured = await measureRounds(entries, {
       rounds,
       env: () => env,
@@ -62,6 +63,19 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'Three times the capacity: what is answered, and what is refused',
+      unit: 'requests/s',
+      rows: servers
+        .filter((server) => isFlooded(server) && server.capacity)
+        .flatMap(({ name, capacity, offered, goodput, refusedPerSecond }) =>
+          Object.entries({ capacity, offered, answered: goodput, refused: refusedPerSecond }).map(
+            ([part, value]) => ({ name, part, value }),
+          ),
+        ),
+    }),
 
   report: ({ servers, figures, load }) => [
     table(

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
+import { latencies } from '../lib/charts.js';
 import { cpuWork } from '../lib/cpu-work.js';
 import { runLoad } from '../lib/program.js';
 import { finished, measureRounds } from '../lib/rounds.js';
@@ -39,6 +40,18 @@ export default {
     const ok = servers.every(({ name, ok, failures }) => (name === 'offloop' ? ok : failures.length === 0));
     return { load, iterations, servers, figures: figuresOf(servers, smoke), ok };
   },
+
+  chart: ({ servers }) =>
+    latencies({
+      title: 'An inline ping while the workers are idle, and while all are busy',
+      shown: { p50: 'p50', p99: 'p99' },
+      rows: servers.flatMap((server) =>
+        ['idle', 'busy'].map((phase) => ({
+          name: `${server.name}, ${phase}`,
+          latency: server[phase] && { p50: server[phase].p50Ms.median, p99: server[phase].p99Ms.median },
+        })),
+      ),
+    }),
 
   report: ({ servers, figures }) => [
     table(

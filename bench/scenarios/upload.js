@@ -1,5 +1,5 @@
 import { hashOf } from '../lib/blocks.js';
-import { bodyFigures, bodyTable, GiB, MiB, moveBodies, sizes } from '../lib/bodies.js';
+import { bodyChart, bodyFigures, bodyTable, GiB, MiB, moveBodies, sizes } from '../lib/bodies.js';
 import { figuresTable } from '../lib/table.js';
 
 /** The engine takes a Content-Length of nine digits at most (docs/engine.md). */
@@ -37,6 +37,8 @@ export default {
     );
     return { load: { rounds, bytes }, servers, figures, ok: servers.every(({ ok }) => ok) };
   },
+
+  chart: ({ servers }) => bodyChart(servers, '1 GiB up'),
 
   report: ({ servers, figures }) => [bodyTable(servers), figuresTable(figures)],
 };

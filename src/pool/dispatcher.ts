@@ -81,6 +81,8 @@ export class PoolDispatcher {
   outage: { readonly cause: unknown; readonly retryAt: number } | undefined;
   refused = 0;
   accepted = 0;
+  /** Messages in which invocations were given to workers. */
+  batches = 0;
   readonly timedOut = { queue: 0, handler: 0 };
   /** Every mount that may still send something. */
   readonly mounts = new Set<MountQueue>();
@@ -486,6 +488,7 @@ export class PoolDispatcher {
       batch.push(ticket);
     }
     this.given += batch.length;
+    this.batches++;
     worker.give(batch, now);
   }
 

@@ -96,6 +96,8 @@ export interface WorkerPoolStats {
   /** Promises of async handlers that have not settled, in all workers. */
   pending: number;
   accepted: number;
+  /** Messages in which invocations were given to threads, each with one or more. What was taken back and given again counts again. */
+  batches: number;
   /** Refused because every thread was busy and the queue full, or because no worker could start. */
   refused: number;
   /** Answered because they had waited for `queueTimeout`, or run for `handlerTimeout`. */
@@ -259,6 +261,7 @@ export class WorkerPool implements AsyncDisposable {
       running: dispatcher.running,
       pending: dispatcher.waiting,
       accepted: dispatcher.accepted,
+      batches: dispatcher.batches,
       refused: dispatcher.refused,
       timedOut: { ...dispatcher.timedOut },
       crashed: this.crashed,

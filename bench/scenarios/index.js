@@ -1,0 +1,51 @@
+import bound from './bound.js';
+import channels from './channels.js';
+import chaos from './chaos.js';
+import cpu from './cpu.js';
+import download from './download.js';
+import echo from './echo.js';
+import file from './file.js';
+import grid from './grid.js';
+import hello from './hello.js';
+import hono from './hono.js';
+import json from './json.js';
+import mixed from './mixed.js';
+import overload from './overload.js';
+import ping from './ping.js';
+import placement from './placement.js';
+import publish from './publish.js';
+import quiet from './quiet.js';
+import readers from './readers.js';
+import reload from './reload.js';
+import runaway from './runaway.js';
+import storm from './storm.js';
+import upload from './upload.js';
+
+/**
+ * In the order in which they run and are listed.
+ * @type {readonly import('../run.js').Scenario[]}
+ */
+export const scenarios = [
+  hello,
+  grid,
+  cpu,
+  ping,
+  bound,
+  mixed,
+  overload,
+  runaway,
+  chaos,
+  reload,
+  placement,
+  echo,
+  publish,
+  channels,
+  quiet,
+  storm,
+  download,
+  upload,
+  readers,
+  file,
+  json,
+  hono,
+];
