@@ -1,4 +1,5 @@
 // What the scenarios have in common that measure several closed loops on each server.
+import { bars, fromSpread } from './charts.js';
 import { perRound } from './figures.js';
 import { finished } from './rounds.js';
 import { median, spread } from './stats.js';
@@ -28,6 +29,27 @@ export function ratesTable(title, servers, names, to) {
       ...names.map((name) => number(median(perRound(server, base, ({ loops }) => loops[name].perSecond)), 2)),
     ]);
   return table([title, ...names], [...rows, ...ratios]);
+}
+
+/**
+ * The same as bars.
+ * @param {string} title
+ * @param {readonly any[]} servers
+ * @param {readonly string[]} names
+ */
+export function ratesChart(title, servers, names) {
+  const done = servers.filter((server) => finished(server).length > 0);
+  return bars({
+    title,
+    unit: 'answers/s',
+    rows: names.flatMap((group) =>
+      done.map((server) => ({
+        group,
+        name: server.name,
+        ...fromSpread(spread(finished(server).map(({ loops }) => loops[group].perSecond))),
+      })),
+    ),
+  });
 }
 
 /** One line of progress. */

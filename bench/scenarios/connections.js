@@ -1,4 +1,5 @@
 import { checkAnswer } from '../lib/answer.js';
+import { bars, fromSpread } from '../lib/charts.js';
 import { withClient } from '../lib/client-process.js';
 import { judged } from '../lib/figures.js';
 import { settledMemory } from '../lib/memory.js';
@@ -55,6 +56,18 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'Memory of a connection that did one request and is kept',
+      unit: 'kB',
+      rows: servers
+        .filter((server) => finished(server).length > 0)
+        .map((server) => ({
+          name: server.name,
+          ...fromSpread(spread(finished(server).map(({ bytes }) => bytes.rss / 1000))),
+        })),
+    }),
 
   report: ({ servers, figures, load }) => [
     table(

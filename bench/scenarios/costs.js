@@ -1,4 +1,5 @@
 import { checkAnswer } from '../lib/answer.js';
+import { bars } from '../lib/charts.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
 import { calibrate, cpuWork } from '../lib/cpu-work.js';
 import { judged, perRound } from '../lib/figures.js';
@@ -57,6 +58,17 @@ export default {
       ok: inOrder(servers),
     };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'What is answered by how much CPU a request takes',
+      unit: 'answers/s',
+      rows: COSTS.flatMap((ms) =>
+        servers.flatMap(({ name, perSecond }) =>
+          perSecond ? [{ group: `${ms} ms`, name, value: perSecond[ms] }] : [],
+        ),
+      ),
+    }),
 
   report: ({ servers, figures, load }) => [
     table(

@@ -1,4 +1,5 @@
 import { checkAnswer } from '../lib/answer.js';
+import { bars, fromSpread } from '../lib/charts.js';
 import { closedLoops, errorsIn } from '../lib/closed-loops.js';
 import { judged, perRound } from '../lib/figures.js';
 import { finished, measureRounds } from '../lib/rounds.js';
@@ -35,6 +36,18 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'What a request costs the thread that has the sockets',
+      unit: 'us of CPU',
+      rows: servers
+        .filter((server) => finished(server).length > 0)
+        .map((server) => ({
+          name: server.name,
+          ...fromSpread(spread(finished(server).map(({ hello }) => hello.ioSeconds * 1e6))),
+        })),
+    }),
 
   report: ({ servers, figures }) => [
     table(

@@ -1,6 +1,6 @@
 import { checkAnswer } from '../lib/answer.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
-import { describeLoops, ratesTable } from '../lib/rates.js';
+import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
 import { measureRounds } from '../lib/rounds.js';
 import { bodyOf } from '../lib/sizes.js';
 import { failures } from '../lib/table.js';
@@ -52,6 +52,8 @@ export default {
       ok: inOrder(servers),
     };
   },
+
+  chart: ({ servers }) => ratesChart('Bodies by their size, down and up', servers, namesOf([...down, ...up])),
 
   report: ({ servers }) => [
     ratesTable('answers/s', servers, namesOf(down), 'node-http'),

@@ -1,4 +1,5 @@
 import { get } from 'node:http';
+import { bars, fromSpread } from '../lib/charts.js';
 import { judged } from '../lib/figures.js';
 import { finished, measureRounds } from '../lib/rounds.js';
 import { spread } from '../lib/stats.js';
@@ -39,6 +40,18 @@ export default {
       ok: servers.every(({ ok }) => ok),
     };
   },
+
+  chart: ({ servers }) =>
+    bars({
+      title: 'From the start of the process to its first answer',
+      unit: 'ms',
+      rows: servers
+        .filter((server) => finished(server).length > 0)
+        .map((server) => ({
+          name: server.name,
+          ...fromSpread(spread(finished(server).map(({ ms }) => ms))),
+        })),
+    }),
 
   report: ({ servers, figures }) => [
     table(

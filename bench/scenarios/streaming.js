@@ -1,7 +1,7 @@
 import { checkAnswer } from '../lib/answer.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
 import { whole } from '../lib/pieces.js';
-import { describeLoops, ratesTable } from '../lib/rates.js';
+import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
 import { measureRounds } from '../lib/rounds.js';
 import { failures } from '../lib/table.js';
 
@@ -38,6 +38,13 @@ export default {
       ok: inOrder(servers),
     };
   },
+
+  chart: ({ servers }) =>
+    ratesChart(
+      'A body in a hundred pieces',
+      servers,
+      kinds.map(({ name }) => name),
+    ),
 
   report: ({ servers }) => [
     ratesTable(

@@ -1,6 +1,6 @@
 import { checkAnswer } from '../lib/answer.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
-import { describeLoops, ratesTable } from '../lib/rates.js';
+import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
 import { finished, measureRounds } from '../lib/rounds.js';
 import { median } from '../lib/stats.js';
 import { failures, number, table } from '../lib/table.js';
@@ -48,6 +48,8 @@ export default {
       ok: inOrder(servers),
     };
   },
+
+  chart: ({ servers }) => ratesChart('Handlers that wait', servers, names),
 
   report: ({ servers, load }) => [
     ratesTable('answers/s', servers, names, 'node-http'),
