@@ -32,7 +32,27 @@ export function ratesTable(title, servers, names, to) {
 }
 
 /**
- * The same as bars.
+ * What an answer costs a server, in microseconds of CPU: all its threads, and of those the main one, which has the sockets.
+ * @param {readonly any[]} servers
+ * @param {readonly string[]} names
+ */
+export function cpuTable(servers, names) {
+  const done = servers.filter((server) => finished(server).length > 0);
+  const micros = (server, name, clock) => {
+    const known = finished(server).flatMap(({ loops }) => loops[name][clock] ?? []);
+    return number(known.length > 0 ? median(known) * 1e6 : null, 1);
+  };
+  return table(
+    ['CPU us/answer, main thread', ...names],
+    done.map((server) => [
+      server.name,
+      ...names.map((name) => `${micros(server, name, 'cpuSeconds')}, ${micros(server, name, 'ioSeconds')}`),
+    ]),
+  );
+}
+
+/**
+ * Answers a second as bars.
  * @param {string} title
  * @param {readonly any[]} servers
  * @param {readonly string[]} names

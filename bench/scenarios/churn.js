@@ -28,7 +28,8 @@ export default {
     const { rounds, duration, connections = CONNECTIONS, smoke } = settings;
     const servers = await measureRounds(entries, {
       rounds,
-      measure: (server) => measure(server, { seconds: smoke ? 0.2 : duration, connections }),
+      measure: (server) =>
+        measure(server, { seconds: smoke ? 0.2 : duration, warmup: smoke ? 0 : 1, connections }),
       describe: ({ perSecond, cpuMicros, lost }) =>
         `${number(perSecond)}/s, ${number(cpuMicros, 1)} us of CPU each${lost > 0 ? `, ${lost} LOST` : ''}`,
     });
@@ -65,7 +66,7 @@ export default {
   ],
 };
 
-async function measure(server, { seconds, connections }) {
+async function measure(server, { seconds, warmup, connections }) {
   await checkAnswer(server.url, { body: HELLO });
   const load = (seconds) =>
     runLoad({
@@ -74,7 +75,7 @@ async function measure(server, { seconds, connections }) {
       connections: 0,
       kinds: [{ name: 'hello', path: '/', body: HELLO, fresh: true, inFlight: connections }],
     });
-  await load(Math.min(1, seconds));
+  if (warmup > 0) await load(warmup);
   const before = clocks(server);
   const { requests, seconds: took, latencyMs, kinds } = await load(seconds);
   const after = clocks(server);

@@ -103,11 +103,12 @@ async function measure(server, connections, seconds) {
     await open(WARM_UP);
     await client.ask('close');
     const empty = await settledMemory(server);
+    const start = performance.now();
     const { ms } = await open(connections);
     const full = await settledMemory(server);
     // The engine closes what has been idle for 10 s: the measurement must have been faster than that.
     const problem = await client.ask('problem');
-    if (problem !== null) throw new Error(problem);
+    if (problem !== null) throw new Error(`${problem}, within ${number(performance.now() - start)} ms`);
     const heap = ({ main, workers }) =>
       [main, ...workers].reduce((sum, { heapUsed, external }) => sum + heapUsed + external, 0);
     return {

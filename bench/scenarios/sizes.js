@@ -1,6 +1,6 @@
 import { checkAnswer } from '../lib/answer.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
-import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
+import { cpuTable, describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
 import { measureRounds } from '../lib/rounds.js';
 import { bodyOf } from '../lib/sizes.js';
 import { failures } from '../lib/table.js';
@@ -57,7 +57,9 @@ export default {
 
   report: ({ servers }) => [
     ratesTable('answers/s', servers, namesOf(down), 'node-http'),
+    cpuTable(servers, namesOf(down)),
     ratesTable('answers/s', servers, namesOf(up), 'node-http'),
+    cpuTable(servers, namesOf(up)),
     ...failures(servers),
   ],
 };

@@ -1,7 +1,7 @@
 import { checkAnswer } from '../lib/answer.js';
 import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
 import { whole } from '../lib/pieces.js';
-import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
+import { cpuTable, describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
 import { measureRounds } from '../lib/rounds.js';
 import { failures } from '../lib/table.js';
 
@@ -15,6 +15,7 @@ const kinds = [
   { name: 'all there', path: '/', body: whole, chunked: true },
   { name: 'one a turn', path: '/coming', body: whole, chunked: true },
 ];
+const names = kinds.map(({ name }) => name);
 
 /** @type {import('../run.js').Scenario} */
 export default {
@@ -39,20 +40,11 @@ export default {
     };
   },
 
-  chart: ({ servers }) =>
-    ratesChart(
-      'A body in a hundred pieces',
-      servers,
-      kinds.map(({ name }) => name),
-    ),
+  chart: ({ servers }) => ratesChart('A body in a hundred pieces', servers, names),
 
   report: ({ servers }) => [
-    ratesTable(
-      'answers/s',
-      servers,
-      kinds.map(({ name }) => name),
-      'node-http',
-    ),
+    ratesTable('answers/s', servers, names, 'node-http'),
+    cpuTable(servers, names),
     ...failures(servers),
   ],
 };
