@@ -19,7 +19,7 @@ const SMOKE_SECONDS = 0.2;
 
 /**
  * Several kinds of requests to one server, each for itself: so many connections, and the next request leaves when the last is
- * answered. Before each of them one answer is compared. In a smoke run they come all at once, from a client that compares every answer.
+ * answered. Before and after each of them one answer is compared. In a smoke run they come all at once, from a client that compares every answer.
  * @param {import('./server-process.js').ServerProcess} server
  * @param {readonly Loop[]} loops
  * @param {{ duration: number, warmup: number, connections: number, smoke: boolean }} settings
@@ -30,9 +30,13 @@ export async function closedLoops(server, loops, { duration, warmup, connections
   const results = {};
   for (const { name, path, post, ...expected } of loops) {
     const url = server.url + path;
-    // What the last one has left in a queue is not this one's.
-    await checkAnswer(url, { ...expected, post });
-    if (warmup > 0) await wrk(url, { duration: warmup, connections, post });
+    // When this is answered, nothing is left in any queue of what clients have asked for that are gone.
+    const settled = () => checkAnswer(url, { ...expected, post });
+    await settled();
+    if (warmup > 0) {
+      await wrk(url, { duration: warmup, connections, post });
+      await settled();
+    }
     const before = clocks(server);
     const { requests, requestsPerSecond, latencyMs, errorCount } = await wrk(url, {
       duration,
@@ -47,6 +51,7 @@ export async function closedLoops(server, loops, { duration, warmup, connections
       errors: errorCount,
       ...perRequest(before, clocks(server), requests),
     };
+    await settled();
   }
   return results;
 }
