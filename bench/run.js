@@ -49,8 +49,9 @@ options:
   --out FILE         write the JSON document to a file as well
   --rounds N         rounds; the figure is their median (${each('rounds')})
   --duration S       whole seconds of one measurement (${each('duration')})
-  --connections N    connections of the load generator (grid 1 to 1024, hello, file, json and hono 64, cpu 16, overload 256, echo
-                     and readers 100, publish, channels and storm 10000)
+  --connections N    connections of the load generator (grid 1 to 1024, hello, iocpu, file, json and hono 64, cpu, costs,
+                     sizes and streaming 16, churn 32, wait and overload 256, echo and readers 100, sse 1000, publish,
+                     channels, connections and storm 10000)
   --servers A,B      only these servers
   --record           keep the run in bench/results, and write the figures of docs/benchmarks.md anew
   --smoke            one short round, nothing judged: does everything still run?

@@ -4,9 +4,9 @@ import { burn } from '../lib/work.js';
 const perMs = Number(process.env.BENCH_ITERATIONS);
 if (!(perMs > 0)) throw new Error('BENCH_ITERATIONS must say how much work a millisecond is');
 
-/** Computes for as many milliseconds as the query says. */
-export default ({ query }) => ({
+/** Computes for as many milliseconds as the query says. Requests of other servers than offloop have a `url` alone. */
+export default ({ query, url }) => ({
   status: 200,
   headers: { 'content-type': 'text/plain' },
-  body: String(burn(Math.round(perMs * Number(query)))),
+  body: String(burn(Math.round(perMs * Number(query ?? url.slice(url.indexOf('?') + 1))))),
 });

@@ -2,7 +2,8 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-const require = createRequire(import.meta.url);
+// From the root, as offloop does: a peer may have brought a build of its own.
+const require = createRequire(new URL('../../package.json', import.meta.url));
 const binary = `uws_${process.platform}_${process.arch}_${process.versions.modules}.node`;
 
 const candidates = [

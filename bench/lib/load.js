@@ -1,15 +1,18 @@
 // Run as a program, so that nothing else shares its event loop: requests of several kinds, each on a schedule of its
 // own (open loop) or so many in flight (closed loop). A request of a schedule is timed from the moment it was due, not
 // from when it could be sent: a server that stalls cannot slow down its own questioner.
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { digest, seeded } from './stats.js';
+import { sourceAddress } from './ws-client.js';
 
 /**
  * @typedef {object} Kind give `perSecond` or `inFlight`
  * @property {string} name
  * @property {string} path
  * @property {string} [body] what a 200 must answer
+ * @property {import('./wrk.js').Post} [post] a POST instead of a GET
  * @property {boolean} [echo] a number of its own follows the path of each request, and is what a 200 must answer
  * @property {number} [perSecond] open loop
  * @property {boolean} [atRandom] at random moments, as independent clients ask, instead of evenly; the same for each seed
@@ -26,7 +29,14 @@ import { digest, seeded } from './stats.js';
  */
 
 /** @type {Load} */
-const { url, seconds, kinds, connections = 8, giveUpMs = 10_000, seed = 1 } = JSON.parse(process.argv[2]);
+const {
+  url,
+  seconds,
+  kinds,
+  connections = 8,
+  giveUpMs = 10_000,
+  seed = 1,
+} = JSON.parse(readFileSync(0, 'utf8'));
 const { hostname, port, host } = new URL(url);
 
 /** A connection that has one request in flight at most. */
@@ -36,8 +46,8 @@ class Connection {
   /** Why it is of no more use. */
   broken = null;
 
-  constructor() {
-    this.socket = connect({ host: hostname, port: Number(port), noDelay: true });
+  constructor(localAddress) {
+    this.socket = connect({ host: hostname, port: Number(port), noDelay: true, localAddress });
     this.socket.setEncoding('latin1');
     this.socket.on('data', (text) => this.#data(text));
     this.socket.on('error', (error) => this.#fail(error.code ?? error.message));
@@ -62,9 +72,17 @@ class Connection {
     this.#received += text;
     const end = this.#received.indexOf('\r\n\r\n');
     if (end < 0) return;
-    const length = Number(/content-length: *(\d+)/i.exec(this.#received.slice(0, end))?.[1]);
-    if (this.#received.length < end + 4 + length) return;
-    const answer = { status: Number(this.#received.slice(9, 12)), body: this.#received.slice(end + 4) };
+    const head = this.#received.slice(0, end);
+    const chunked = /^transfer-encoding: *chunked/im.test(head);
+    if (chunked) {
+      // No body of the bench has this in it.
+      if (!this.#received.endsWith('\r\n0\r\n\r\n')) return;
+    } else {
+      const length = Number(/^content-length: *(\d+)/im.exec(head)?.[1]);
+      if (this.#received.length < end + 4 + length) return;
+    }
+    const body = this.#received.slice(end + 4);
+    const answer = { status: Number(head.slice(9, 12)), body: chunked ? withoutChunks(body) : body };
     this.#received = '';
     this.#settle?.(answer);
   }
@@ -76,12 +94,23 @@ class Connection {
   }
 }
 
+function withoutChunks(body) {
+  let text = '';
+  for (let at = 0; ; ) {
+    const line = body.indexOf('\r\n', at);
+    const size = Number.parseInt(body.slice(at, line), 16);
+    if (size === 0) return text;
+    text += body.slice(line + 2, line + 2 + size);
+    at = line + 2 + size + 2;
+  }
+}
+
 const idle = [];
 let opened = 0;
 
-function open() {
-  opened++;
-  return new Connection();
+/** Those that are kept are few; of new ones there may be more than an address has ports. */
+function open(fresh = false) {
+  return new Connection(fresh ? sourceAddress(url, opened++) : void opened++);
 }
 
 /** The one that has been idle longest, so that none is so long that the server closes it. */
@@ -98,15 +127,24 @@ const fromSent = [];
 let nextId = 0;
 let lastAnswer = 0;
 
+function request(path, post) {
+  if (post === undefined) return `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+  const body = post.body.repeat(post.times ?? 1);
+  return (
+    `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: ${post.type}\r\n` +
+    `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+  );
+}
+
 async function ask(kind, due) {
   const tally = tallies.get(kind);
   const id = nextId++;
   const path = kind.echo ? `${kind.path}${id}` : kind.path;
   const wanted = kind.echo ? String(id) : kind.body;
-  const connection = kind.fresh ? open() : take();
+  const connection = kind.fresh ? open(true) : take();
   const sent = performance.now();
   tally.sent++;
-  let { status, body, failure } = await connection.request(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+  let { status, body, failure } = await connection.request(request(path, kind.post));
   lastAnswer = performance.now();
 
   sentLate.push(sent - due);

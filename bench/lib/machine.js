@@ -61,5 +61,7 @@ function revision() {
 function peerVersions() {
   const lock = JSON.parse(readFileSync(new URL('../package-lock.json', import.meta.url), 'utf8'));
   const names = Object.keys(lock.packages[''].dependencies);
-  return Object.fromEntries(names.map((name) => [name, lock.packages[`node_modules/${name}`].version]));
+  const versions = names.map((name) => [name, lock.packages[`node_modules/${name}`].version]);
+  // What stands for the engine has none.
+  return Object.fromEntries(versions.filter(([, version]) => version !== undefined));
 }

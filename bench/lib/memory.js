@@ -21,3 +21,18 @@ export async function watchMemory(server, seconds) {
   const atEnd = median(samples.slice(-5));
   return { atThirdMb: atThird, atEndMb: atEnd, growth: atEnd / atThird, samplesMb: samples };
 }
+
+/**
+ * What a server that answers `memory` (lib/garbage.js) needs. What is left of opening and closing takes a moment to be let go of.
+ * @param {import('./server-process.js').ServerProcess} server
+ */
+export async function settledMemory(server) {
+  let memory = await server.ask('memory');
+  for (let looks = 0; looks < 10; looks++) {
+    await sleep(200);
+    const next = await server.ask('memory');
+    if (Math.abs(next.rss - memory.rss) < 100_000) return next;
+    memory = next;
+  }
+  return memory;
+}

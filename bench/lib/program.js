@@ -6,15 +6,17 @@ import { fileURLToPath } from 'node:url';
  * @param {string} file
  * @param {readonly string[]} args
  * @param {Record<string, string>} env
+ * @param {string} [input]
  */
-export async function runProgram(file, args = [], env = {}) {
+export async function runProgram(file, args = [], env = {}, input) {
   const program = fileURLToPath(new URL(file, import.meta.url));
-  return JSON.parse(await output(process.execPath, [program, ...args], env));
+  return JSON.parse(await output(process.execPath, [program, ...args], env, { input }));
 }
 
 /** @param {import('./load.js').Load} load */
 export function runLoad(load) {
-  return runProgram('./load.js', [JSON.stringify(load)]);
+  // The bodies in it may be longer than an argument.
+  return runProgram('./load.js', [], {}, JSON.stringify(load));
 }
 
 /**
@@ -22,16 +24,18 @@ export function runLoad(load) {
  * @param {string} command
  * @param {readonly string[]} args
  * @param {Record<string, string>} env
- * @param {{ interruptAfter?: number, cwd?: string }} how `interruptAfter`: seconds until it is sent SIGINT
+ * @param {{ input?: string, interruptAfter?: number, cwd?: string }} how `interruptAfter`: seconds until it is sent SIGINT
  * @returns {Promise<string>}
  */
-export function output(command, args, env = {}, { interruptAfter, cwd } = {}) {
+export function output(command, args, env = {}, { input = '', interruptAfter, cwd } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
       env: { ...process.env, ...env },
       cwd,
     });
+    // One that does not want it may be gone already; how it ends says whether that is well.
+    child.stdin.on('error', () => {}).end(input);
     const end = () => child.kill('SIGKILL');
     process.once('exit', end);
     const interrupt = () => child.kill('SIGINT');

@@ -21,8 +21,9 @@ const questions = [];
  * Says where the server listens, and ends the process when the driver lets go of it or is gone.
  * @param {number} port
  * @param {() => unknown} [stop]
+ * @param {readonly number[]} [pids] of the processes that belong to it besides this one
  */
-export function ready(port, stop) {
+export function ready(port, stop, pids = []) {
   let ending = false;
   const end = async () => {
     if (ending) return;
@@ -32,7 +33,7 @@ export function ready(port, stop) {
   };
   process.stdin.on('end', () => void end()).resume();
   process.on('SIGTERM', () => void end());
-  process.stdout.write(`${JSON.stringify({ port, questions })}\n`);
+  process.stdout.write(`${JSON.stringify({ port, questions, pids })}\n`);
 }
 
 /**

@@ -24,8 +24,12 @@ export class ServerProcess {
   #child;
   #errors = '';
   #asking;
+  /** Of a server that is more than one process. @type {number[]} */
+  #otherPids = [];
   #questions = [];
   url = '';
+  /** By the driver's `performance.now()`. */
+  startedAt = performance.now();
 
   /**
    * @param {string} file a name in servers/
@@ -61,9 +65,10 @@ export class ServerProcess {
     ended.catch(() => {});
     try {
       const [line] = await Promise.race([once(lines, 'line'), ended, late]);
-      const { port, questions } = JSON.parse(line);
+      const { port, questions, pids } = JSON.parse(line);
       this.url = `http://127.0.0.1:${port}`;
       this.#questions = questions;
+      this.#otherPids = pids;
     } catch (cause) {
       await this.stop();
       throw new Error(`servers/${file}.js did not start: ${cause.message}\n${this.#errors}`, { cause });
@@ -76,19 +81,24 @@ export class ServerProcess {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
+  get #pids() {
+    return [this.#child.pid, ...this.#otherPids];
+  }
+
   /** User and system time of all its threads since it started, in seconds; null where there is no /proc. */
   cpuSeconds() {
-    return this.#cpuSeconds('stat');
+    const each = this.#pids.map((pid) => this.#cpuSeconds(`${pid}/stat`));
+    return each.includes(null) ? null : each.reduce((sum, seconds) => sum + seconds, 0);
   }
 
   /** The same of its main thread alone, which has all the sockets. */
   mainThreadCpuSeconds() {
-    return this.#cpuSeconds(`task/${this.#child.pid}/stat`);
+    return this.#cpuSeconds(`${this.#child.pid}/task/${this.#child.pid}/stat`);
   }
 
   #cpuSeconds(file) {
     try {
-      const stat = readFileSync(`/proc/${this.#child.pid}/${file}`, 'utf8');
+      const stat = readFileSync(`/proc/${file}`, 'utf8');
       // The second field is the program's name in brackets and may hold spaces: count from behind it.
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       return (Number(fields[11]) + Number(fields[12])) / clockTicks();
@@ -98,13 +108,14 @@ export class ServerProcess {
   }
 
   /**
-   * Memory of the whole process, in MB as the kernel counts it (its resident set): now, and at most since {@link resetPeak}. Null
-   * where there is no /proc.
+   * Memory of the server, in MB as the kernel counts it (its resident set, summed up if it is several processes): now, and at
+   * most since {@link resetPeak}. Null where there is no /proc.
    */
   memory() {
     try {
-      const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
-      const mb = (field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
+      const all = this.#pids.map((pid) => readFileSync(`/proc/${pid}/status`, 'utf8'));
+      const kb = (status, field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]);
+      const mb = (field) => all.reduce((sum, status) => sum + kb(status, field), 0) / 1024;
       return { now: mb('VmRSS'), peak: mb('VmHWM') };
     } catch {
       return null;
@@ -114,7 +125,7 @@ export class ServerProcess {
   /** From now on the peak of {@link memory} counts. */
   resetPeak() {
     try {
-      writeFileSync(`/proc/${this.#child.pid}/clear_refs`, '5');
+      for (const pid of this.#pids) writeFileSync(`/proc/${pid}/clear_refs`, '5');
     } catch {}
   }
 

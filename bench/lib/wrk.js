@@ -11,10 +11,15 @@ export function wrkVersion() {
 }
 
 /**
+ * What is sent with each request. No argument of a program may be longer than 128 KiB, so a long body is one that is repeated.
+ * @typedef {{ type: string, body: string, times?: number }} Post
+ */
+
+/**
  * Keep-alive, no pipelining, one thread: every connection sends its next request when the last is answered.
  * `errors.status` counts answers of 400 and above.
  * @param {string} url
- * @param {{ duration: number, connections: number, post?: { type: string, body: string } }} load duration in
+ * @param {{ duration: number, connections: number, post?: Post }} load duration in
  *   seconds, whole ones but for a smoke run; `post`: what is sent with each request, a GET without
  */
 export async function wrk(url, { duration, connections, post }) {
@@ -29,7 +34,7 @@ export async function wrk(url, { duration, connections, post }) {
 
 async function measure(url, { seconds, connections, post, interruptAfter }) {
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url];
-  if (post) args.push('--', post.type, post.body);
+  if (post) args.push('--', post.type, post.body, String(post.times ?? 1));
   const text = await output('wrk', args, {}, { interruptAfter });
   const { requests, microseconds, errors, latency } = JSON.parse(text.trim().split('\n').at(-1));
   return {

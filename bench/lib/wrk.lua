@@ -1,9 +1,9 @@
--- With two arguments every request is a POST: its Content-Type, and its body.
+-- With arguments every request is a POST: its Content-Type, its body, and how often that is repeated.
 function init(args)
-  if #args == 2 then
+  if #args == 3 then
     wrk.method = 'POST'
     wrk.headers['Content-Type'] = args[1]
-    wrk.body = args[2]
+    wrk.body = string.rep(args[2], tonumber(args[3]))
   end
   local made = wrk.format()
   request = function() return made end

@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { checkAnswer } from '../lib/answer.js';
 import { withClient } from '../lib/client-process.js';
 import { judged } from '../lib/figures.js';
+import { settledMemory } from '../lib/memory.js';
 import { runLoad } from '../lib/program.js';
 import { finished, measureRounds } from '../lib/rounds.js';
 import { spread } from '../lib/stats.js';
@@ -110,11 +110,11 @@ async function measure(server, channels, seconds) {
     const [answer] = await client.ask('exchange', { text: 'hello' });
     if (answer !== 'hello') throw new Error(`wrong answer: ${answer}`);
     await client.ask('close');
-    const empty = await settled(server);
+    const empty = await settledMemory(server);
     const first = await connect(channels / 2);
-    const half = await settled(server);
+    const half = await settledMemory(server);
     const second = await connect(channels / 2);
-    const full = await settled(server);
+    const full = await settledMemory(server);
     const [last] = await client.ask('exchange', { numbers: [channels - 1], text: 'still there' });
     const workers = ({ workers }) =>
       workers.reduce((sum, { heapUsed, external }) => sum + heapUsed + external, 0);
@@ -134,18 +134,6 @@ async function measure(server, channels, seconds) {
       },
     };
   });
-}
-
-/** What is left of opening and closing takes a moment to be let go of. */
-async function settled(server) {
-  let memory = await server.ask('memory');
-  for (let looks = 0; looks < 10; looks++) {
-    await sleep(200);
-    const next = await server.ask('memory');
-    if (Math.abs(next.rss - memory.rss) < 100_000) return next;
-    memory = next;
-  }
-  return memory;
 }
 
 function figure(servers, name, judge) {

@@ -11,6 +11,10 @@ const entries = [
   { name: 'fastify', file: 'fastify' },
   { name: 'fastify-piscina', file: 'fastify-piscina' },
   { name: 'express', file: 'express' },
+  { name: 'hono', file: 'hono-node-server', options: { handler: 'hono-hello' } },
+  { name: 'hyper-express', file: 'hyper-express' },
+  { name: 'node-cluster', file: 'node-cluster', options: { processes: 2 } },
+  { name: 'fastify-poolifier', file: 'fastify-poolifier' },
 ];
 
 const ratios = [

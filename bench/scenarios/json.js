@@ -23,7 +23,7 @@ const ratios = [
     figure: 'JSON in and out by workers / Fastify',
     of: 'offloop-dispatched',
     to: 'fastify-json',
-    atLeast: 1,
+    atLeast: 1.5,
   },
 ];
 

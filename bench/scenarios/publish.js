@@ -14,6 +14,7 @@ const entries = [
   { name: 'raw-uws', file: 'raw-uws-publish' },
   { name: 'offloop-inline', file: 'offloop-channels', options: { handler: 'publish', dispatch: false } },
   { name: 'offloop-worker', file: 'offloop-channels', options: { handler: 'publish', nMin: 1, nMax: 1 } },
+  { name: 'ws', file: 'ws-publish' },
 ];
 const NATIVE = 'raw-uws';
 const WORKER = 'offloop-worker';

@@ -5,7 +5,13 @@ import { Piscina } from 'piscina';
 import { handlerUrl, ip, options, ready } from '../lib/serve.js';
 
 const threads = availableParallelism();
-const pool = new Piscina({ filename: handlerUrl.href, minThreads: threads, maxThreads: threads });
+const { concurrentTasksPerWorker } = options;
+const pool = new Piscina({
+  filename: handlerUrl.href,
+  minThreads: threads,
+  maxThreads: threads,
+  ...(concurrentTasksPerWorker && { concurrentTasksPerWorker }),
+});
 
 const app = fastify();
 if (options.ping) app.get('/ping', (_request, reply) => reply.send('pong'));

@@ -1,0 +1,1 @@
+throw new Error('servers/hyper-express.js puts the engine here');
