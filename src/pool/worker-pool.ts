@@ -21,6 +21,7 @@ import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
 import type { MountQueue } from './mount-queue.js';
 import { startThread, stepAside, type Tid } from './priority.js';
+import { lost, type ProfileTask, profileThread } from './profile.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
@@ -840,6 +841,26 @@ export class WorkerPool implements AsyncDisposable {
     error.stack = `${error.name}: ${message}\n${stack ?? '    (no JavaScript stack: the thread is in native code)'}`;
     this.error(`${worker.name} is ended and replaced: ${message}`, error);
     this.endWith(life, error);
+  }
+
+  // ------------------------------------------------------------------------------------------------------- profile
+
+  /** @internal Its worker with this `threadId`; without one, the one that has the most to do. */
+  find(threadId?: number): Worker | undefined {
+    const workers = [...this.lives.keys()].filter((worker) => worker.threadId > 0 && worker.state !== 'gone');
+    if (threadId !== undefined) return workers.find((worker) => worker.threadId === threadId);
+    return workers.sort((a, b) => b.load - a.load || b.served - a.served)[0];
+  }
+
+  /** @internal Profile one of its workers. */
+  profile(worker: Worker, { kind, duration, signal }: ProfileTask): Promise<unknown> {
+    const end = new AbortController();
+    this.withLife(worker, (life) => life.gone.promise.then(() => end.abort(lost(worker.name, life.failure))));
+    return profileThread(worker.threadId, worker.name, {
+      kind,
+      duration,
+      signal: AbortSignal.any([signal, end.signal]),
+    });
   }
 
   // ------------------------------------------------------------------------------------------------------- recycle
