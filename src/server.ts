@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { within as amongst } from './addresses.js';
+import { tellClinic } from './clinic.js';
 import { OffloopError, OffloopTypeError } from './errors.js';
 import { asHandler, loadModule } from './handlers/module.js';
 import type { Handler } from './handlers/types.js';
@@ -217,6 +218,7 @@ class OffloopServer implements NewServer {
   async listen(): Promise<void> {
     this.port = await this.http.listen(this.engine(), this.certificates);
     this.startedAt = performance.now();
+    if (this.options.unix === undefined) await tellClinic(this.options.ip, this.port);
   }
 
   private engine(): Engine {

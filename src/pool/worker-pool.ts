@@ -11,6 +11,7 @@ import {
 import { Piscina } from 'piscina';
 import { requestLine } from '../batch.js';
 import { channels } from '../channel-registry.js';
+import { envWithoutClinic } from '../clinic.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
@@ -177,6 +178,7 @@ export class WorkerPool implements AsyncDisposable {
   /** @internal */
   constructor(options: ResolvedPoolOptions) {
     this.options = options;
+    const env = envWithoutClinic(options.env);
     checkExecArgv(options.execArgv);
     const { used } = this;
     this.piscina = new Piscina({
@@ -196,7 +198,7 @@ export class WorkerPool implements AsyncDisposable {
         return fresh;
       },
       ...(options.resourceLimits !== undefined && { resourceLimits: options.resourceLimits }),
-      ...(options.env !== undefined && { env: options.env as Record<string, string> }),
+      ...(env !== undefined && { env: env as Record<string, string> }),
       ...(options.execArgv !== undefined && { execArgv: options.execArgv }),
     });
     this.piscina.on('workerDestroy', (worker: { readonly id: number }) => used.delete(worker.id));
@@ -1063,7 +1065,7 @@ export class WorkerPool implements AsyncDisposable {
 function checkExecArgv(execArgv: string[] | undefined): void {
   if (execArgv === undefined) return;
   try {
-    const trial = new NodeWorker('', { eval: true, execArgv });
+    const trial = new NodeWorker('', { eval: true, execArgv, env: {} });
     trial.on('error', () => undefined);
     trial.unref();
     void trial.terminate();
