@@ -26,7 +26,7 @@ function fixedAddresses() {
  * @returns {Promise<string>} what the page shows
  */
 export async function drawWithClinic(tool, { scenario, seconds, work, page }) {
-  const clinic = createRequire(import.meta.url).resolve('clinic');
+  const clinic = createRequire(import.meta.url).resolve('clinic/bin.js');
   const fixed = tool === 'flame' ? fixedAddresses() : [];
   const words = [process.execPath, clinic, tool, '--open=false', '--dest', '.', '--name', 'run', '--'];
   for (let tries = fixed.length > 0 ? 1 : TRIES; ; tries--) {

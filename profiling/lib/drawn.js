@@ -43,15 +43,20 @@ export function checkDrawing(tool, file) {
   return READERS[tool](readFileSync(file, 'utf8'));
 }
 
-/** A .cpuprofile, as a sentence. */
-export function checkCpuProfile(profile) {
-  const idle = new Set(
-    profile.nodes.filter(({ callFrame }) => callFrame.functionName === '(idle)').map(({ id }) => id),
-  );
-  const { samples } = profile;
+/**
+ * What there is to see in a profile of a thread, and whether it has run code of the server.
+ * @param {import('node:inspector').Profiler.Profile} profile
+ */
+export function checkCpuProfile({ nodes, samples }) {
   need(samples.length > 0, 'there are no samples');
+  const idle = new Set(
+    nodes.filter(({ callFrame }) => callFrame.functionName === '(idle)').map(({ id }) => id),
+  );
   const busy = samples.filter((id) => !idle.has(id)).length;
-  return `${samples.length} samples, ${Math.round((busy / samples.length) * 100)} % of them busy`;
+  return {
+    about: `${samples.length} samples, ${Math.round((busy / samples.length) * 100)} % of them busy`,
+    served: nodes.some(({ callFrame, hitCount }) => hitCount > 0 && callFrame.url.includes('/dist/')),
+  };
 }
 
 function need(condition, message) {
