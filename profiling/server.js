@@ -21,7 +21,7 @@ function underLoad() {
 }
 
 const ask = {
-  stop: () => void setImmediate(() => server.stop({ timeout: 2000 })),
+  stop: () => void setImmediate(() => void server.stop({ timeout: 2000 })),
   /** A CPU profile of each thread at the same time, into the folder, when there is load. */
   threads: async ({ folder, duration }) => {
     while (!underLoad()) await sleep(5);

@@ -104,9 +104,10 @@ describe('a profile of a worker', () => {
     ]);
     let answered = 0;
     let done = false;
-    profiles.finally(() => {
+    const over = (): void => {
       done = true;
-    });
+    };
+    profiles.then(over, over);
     while (!done) {
       expect((await ask(url, { sum: 1000 })).status).toBe(200);
       answered++;

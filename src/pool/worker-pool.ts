@@ -857,7 +857,9 @@ export class WorkerPool implements AsyncDisposable {
   /** @internal Profile one of its workers. */
   profile(worker: Worker, { kind, duration, signal }: ProfileTask): Promise<unknown> {
     const end = new AbortController();
-    this.withLife(worker, (life) => life.gone.promise.then(() => end.abort(lost(worker.name, life.failure))));
+    this.withLife(worker, (life) => {
+      void life.gone.promise.then(() => end.abort(lost(worker.name, life.failure)));
+    });
     return profileThread(worker.threadId, worker.name, {
       kind,
       duration,
