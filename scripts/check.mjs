@@ -12,6 +12,7 @@ const steps = [
   ['typecheck', ...script('typecheck')],
   ['build', ...script('build'), '--', '--silent'],
   ['package', ...script('package')],
+  ['profile', ...script('profile:smoke')],
   // What fails is tried once more: on shared cores a stall of seconds fails tests that are right. The reporter names those.
   ['test', ...script('test'), '--', '--retry=1'],
 ];

@@ -29,6 +29,8 @@ export const ERROR_CODES = {
   OFFLOOP_WORKER_LOST:
     'The worker thread that ran the invocation ended before it answered; `cause` says why.',
   OFFLOOP_START_TIMEOUT: 'A worker did not become ready: its module or its onWorkerStart never finished.',
+  OFFLOOP_NO_PROFILE:
+    'A profile could not be taken: there is no such thread, it is being profiled already, or it does not answer.',
   OFFLOOP_BAD_RESPONSE:
     'A handler returned something that is no response, or one with a bad status, header, body or Content-Length.',
   OFFLOOP_BAD_CHANNEL:

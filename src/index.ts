@@ -6,6 +6,7 @@ export type {
   EventKey,
   EventNames,
   MountOptions,
+  ProfileOptions,
   RecycleAfter,
   ServerOptions,
   StopOptions,
@@ -14,6 +15,7 @@ export type {
 } from './options.js';
 export type { Distribution } from './pool/histogram.js';
 export type { MountStats } from './pool/mount-queue.js';
+export type { CpuProfile, HeapProfile } from './pool/profile.js';
 export type { WorkerPool, WorkerPoolStats, WorkerStats } from './pool/worker-pool.js';
 export {
   createWorkerPool,

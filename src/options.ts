@@ -575,3 +575,47 @@ export function resolveStopOptions(options: unknown = {}, where = 'stop'): Reado
   const { timeout = 10_000, grace = 0 } = options as StopOptions;
   return { timeout, grace };
 }
+
+/** Options of `server.profileWorker`. */
+export interface ProfileOptions {
+  /**
+   * Which thread: a worker by its `threadId` in `stats()`, or 'io' for the I/O thread. Default: the worker that has the most to do at the
+   * moment.
+   */
+  worker?: number | 'io';
+  /** Look for the worker in this pool. Default: in all pools that the server's handlers run on. */
+  workerPool?: WorkerPool;
+  /** 'cpu': where the time goes; 'heap': which functions allocate what is then still alive. Default 'cpu'. */
+  kind?: 'cpu' | 'heap';
+  /** Ms to be profiled, 1 to 60000. Default 5000. */
+  duration?: number;
+}
+
+const PROFILE_RULES: Record<keyof ProfileOptions, Rule> = {
+  worker: {
+    allowed: "the threadId of a worker, a whole number from 1, or 'io' for the I/O thread",
+    ok: (v) => v === 'io' || (Number.isSafeInteger(v) && (v as number) > 0),
+  },
+  workerPool: SERVER_RULES.workerPool,
+  kind: { allowed: "'cpu' or 'heap'", ok: (v) => v === 'cpu' || v === 'heap' },
+  // The profile comes as one message, which the I/O thread has to read: some 10 KB for each second.
+  duration: integer(1, 60_000, 'whole milliseconds from 1 to 60000'),
+};
+
+export interface ResolvedProfileOptions {
+  readonly worker: number | 'io' | undefined;
+  readonly workerPool: WorkerPool | undefined;
+  readonly kind: 'cpu' | 'heap';
+  readonly duration: number;
+}
+
+export function resolveProfileOptions(
+  options: unknown = {},
+  where = 'profileWorker',
+): ResolvedProfileOptions {
+  check(where, options, PROFILE_RULES);
+  const { worker, workerPool, kind = 'cpu', duration = 5000 } = options as ProfileOptions;
+  if (worker === 'io' && workerPool !== undefined)
+    refuse(where, 'worker', worker, 'the threadId of a worker beside workerPool');
+  return { worker, workerPool, kind, duration };
+}

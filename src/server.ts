@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { within as amongst } from './addresses.js';
+import { tellClinic } from './clinic.js';
 import { OffloopError, OffloopTypeError } from './errors.js';
 import { asHandler, loadModule } from './handlers/module.js';
 import type { Handler } from './handlers/types.js';
@@ -18,10 +19,12 @@ import { NativeDispatcher } from './native-dispatcher.js';
 import {
   type BodyOptions,
   type MountOptions,
+  type ProfileOptions,
   type ResolvedPoolOptions,
   type ResolvedServerOptions,
   resolveMountOptions,
   resolvePoolOptions,
+  resolveProfileOptions,
   resolveServerOptions,
   resolveStopOptions,
   type ServerOptions,
@@ -30,6 +33,7 @@ import {
 } from './options.js';
 import { within } from './pool/life.js';
 import { MountQueue, type MountStats } from './pool/mount-queue.js';
+import { type CpuProfile, type HeapProfile, noProfile, profileSelf } from './pool/profile.js';
 import { type PoolListener, WorkerPool, type WorkerPoolStats } from './pool/worker-pool.js';
 import type { Dispatcher, TimeLimits } from './protocol.js';
 import { checkTls, type TlsOptions } from './tls-options.js';
@@ -93,6 +97,14 @@ export interface Server extends AsyncDisposable {
   /** Resolves when the server has stopped. */
   join(): Promise<void>;
   stats(): ServerStats;
+  /**
+   * Profile a thread while it serves, also one that a handler keeps busy for ever: a worker, or the I/O thread. Resolves with what becomes a .cpuprofile or a
+   * .heapprofile file as JSON. A worker gives up its compiled code for that, and compiles it again. One profile of a thread at a time.
+   * @throws OFFLOOP_BAD_OPTION, OFFLOOP_NO_PROFILE, OFFLOOP_WORKER_LOST when the worker ends, OFFLOOP_STOPPED when the server is stopped.
+   */
+  profileWorker(options?: ProfileOptions & { kind?: 'cpu' }): Promise<CpuProfile>;
+  profileWorker(options: ProfileOptions & { kind: 'heap' }): Promise<HeapProfile>;
+  profileWorker(options?: ProfileOptions): Promise<CpuProfile | HeapProfile>;
   /**
    * Send to every channel of this server that has subscribed to a topic: WebSockets, streams and long polls.
    * `close` ends the HTTP ones with it. Default false.
@@ -171,6 +183,7 @@ class OffloopServer implements NewServer {
   private startedAt = 0;
   /** Calls that mount something, so far. */
   private turns = 0;
+  private readonly stopping = new AbortController();
   private stopped: Promise<void>;
   private markStopped!: () => void;
 
@@ -205,6 +218,7 @@ class OffloopServer implements NewServer {
   async listen(): Promise<void> {
     this.port = await this.http.listen(this.engine(), this.certificates);
     this.startedAt = performance.now();
+    if (this.options.unix === undefined) await tellClinic(this.options.ip, this.port);
   }
 
   private engine(): Engine {
@@ -350,6 +364,24 @@ class OffloopServer implements NewServer {
     };
   }
 
+  profileWorker(options?: ProfileOptions & { kind?: 'cpu' }): Promise<CpuProfile>;
+  profileWorker(options: ProfileOptions & { kind: 'heap' }): Promise<HeapProfile>;
+  async profileWorker(options?: ProfileOptions): Promise<unknown> {
+    const { worker, workerPool, kind, duration } = resolveProfileOptions(options);
+    if (this.status !== 'running')
+      throw new OffloopError('OFFLOOP_STOPPED', `cannot profile: the server is ${this.status}`);
+    const task = { kind, duration, signal: this.stopping.signal };
+    if (worker === 'io') return await profileSelf(task);
+    const found = (workerPool === undefined ? [...this.heard] : [workerPool])
+      .map((pool) => ({ pool, worker: pool.find(worker) }))
+      .sort((a, b) => (b.worker?.load ?? -1) - (a.worker?.load ?? -1))[0];
+    if (found?.worker === undefined)
+      throw noProfile(
+        worker === undefined ? 'there is no worker to profile' : `there is no worker with threadId ${worker}`,
+      );
+    return await found.pool.profile(found.worker, task);
+  }
+
   publish(topic: string, data: string | Uint8Array, options: { close?: boolean } = {}): void {
     if (
       typeof topic !== 'string' ||
@@ -375,6 +407,9 @@ class OffloopServer implements NewServer {
     const { timeout, grace } = resolveStopOptions(options);
     if (this.status !== 'running') return false;
     this.status = 'stopping';
+    this.stopping.abort(
+      new OffloopError('OFFLOOP_STOPPED', 'the server was stopped while a thread was profiled'),
+    );
     this.http.stopListening();
     if (grace > 0) await this.http.whenDeserted(grace);
     this.http.refuse();

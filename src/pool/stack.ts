@@ -1,6 +1,5 @@
-/** Where a busy thread is, asked from outside: works while it spins, since the inspector interrupts it. I/O thread. */
-import { Session } from 'node:inspector';
-import { setTimeout as sleep } from 'node:timers/promises';
+/** Where a busy thread is, asked from outside. I/O thread. */
+import { InspectedThread } from './inspected.js';
 
 interface Frame {
   readonly functionName: string;
@@ -11,19 +10,15 @@ interface Frame {
     readonly columnNumber?: number;
   };
 }
-interface FromWorker {
-  readonly method?: string;
-  readonly params?: {
-    readonly scriptId?: string;
-    readonly url?: string;
-    readonly callFrames?: readonly Frame[];
-  };
+/** What the Debugger domain tells. */
+interface DebuggerParams {
+  readonly scriptId?: string;
+  readonly url?: string;
+  readonly callFrames?: readonly Frame[];
 }
 
 /** Frames shown; a runaway recursion has thousands. */
 const MOST_FRAMES = 30;
-/** Ms between looks at what the inspector has said. */
-const LOOK_EVERY = 4;
 
 let last: Promise<unknown> = Promise.resolve();
 
@@ -40,61 +35,24 @@ export function captureStack(threadId: number, ms: number): Promise<string | und
   return mine;
 }
 
-/** What the inspector has said, in order. */
-interface Heard {
-  readonly attached: { readonly sessionId: string; readonly title: string }[];
-  readonly messages: { readonly sessionId: string; readonly message: string }[];
-}
-
-/**
- * Listen without doing anything: the inspector interrupts this thread wherever it is, in the middle of Node's own timers
- * for example, so that whatever a listener of its does beyond remembering may find things half done, and leave them so.
- */
-function listen(session: Session): Heard {
-  const heard: Heard = { attached: [], messages: [] };
-  session.on('NodeWorker.attachedToWorker', ({ params }) => {
-    heard.attached.push({ sessionId: params.sessionId, title: params.workerInfo.title });
-  });
-  session.on('NodeWorker.receivedMessageFromWorker', ({ params }) => {
-    heard.messages.push({ sessionId: params.sessionId, message: params.message });
-  });
-  return heard;
-}
-
 async function capture(threadId: number, until: number): Promise<string | undefined> {
-  if (performance.now() > until) return undefined;
-  const session = new Session();
-  session.connect();
-  const { attached, messages } = listen(session);
-  const send = (sessionId: string, id: number, method: string): void =>
-    session.post('NodeWorker.sendMessageToWorker', { sessionId, message: JSON.stringify({ id, method }) });
+  const thread = await InspectedThread.attach(threadId, until - performance.now());
+  if (thread === undefined) return undefined;
   const urls = new Map<string, string>();
-  let sessionId: string | undefined;
   try {
-    session.post('NodeWorker.enable', { waitForDebuggerOnStart: false });
-    while (performance.now() < until) {
-      if (sessionId === undefined) {
-        // The inspector numbers the threads in its own way; the title holds the number everybody else uses.
-        sessionId = attached.find(({ title }) => title.startsWith(`[worker ${threadId}]`))?.sessionId;
-        if (sessionId !== undefined) {
-          send(sessionId, 1, 'Debugger.enable');
-          send(sessionId, 2, 'Debugger.pause');
-        }
-      }
-      for (let said = messages.shift(); said !== undefined; said = messages.shift()) {
-        if (said.sessionId !== sessionId) continue;
-        const { method, params } = JSON.parse(said.message) as FromWorker;
-        if (method === 'Debugger.scriptParsed') urls.set(params?.scriptId ?? '', params?.url ?? '');
-        else if (method === 'Debugger.paused') return format(params?.callFrames ?? [], urls);
-      }
-      await sleep(LOOK_EVERY);
+    thread.send('Debugger.enable');
+    thread.send('Debugger.pause');
+    for (;;) {
+      const said = await thread.hear(until);
+      if (said === undefined) return undefined;
+      const { scriptId = '', url = '', callFrames = [] } = (said.params ?? {}) as DebuggerParams;
+      if (said.method === 'Debugger.scriptParsed') urls.set(scriptId, url);
+      else if (said.method === 'Debugger.paused') return format(callFrames, urls);
     }
-    return undefined;
   } finally {
     // A thread left paused can never be ended.
-    if (sessionId !== undefined) send(sessionId, 3, 'Debugger.disable');
-    session.post('NodeWorker.disable');
-    session.disconnect();
+    thread.send('Debugger.disable');
+    thread.detach();
   }
 }
 

@@ -11,6 +11,7 @@ import {
 import { Piscina } from 'piscina';
 import { requestLine } from '../batch.js';
 import { channels } from '../channel-registry.js';
+import { envWithoutClinic } from '../clinic.js';
 import { fromErrorRecord, OffloopError, OffloopTypeError } from '../errors.js';
 import { type ResolvedPoolOptions, resolveStopOptions, type StopOptions } from '../options.js';
 import { workerEntry } from '../paths.js';
@@ -21,6 +22,7 @@ import { type Distribution, Histogram } from './histogram.js';
 import { type Deferred, deferred, type Life, within } from './life.js';
 import type { MountQueue } from './mount-queue.js';
 import { startThread, stepAside, type Tid } from './priority.js';
+import { lost, type ProfileTask, profileThread } from './profile.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
@@ -178,6 +180,7 @@ export class WorkerPool implements AsyncDisposable {
   /** @internal */
   constructor(options: ResolvedPoolOptions) {
     this.options = options;
+    const env = envWithoutClinic(options.env);
     checkExecArgv(options.execArgv);
     const { used } = this;
     this.piscina = new Piscina({
@@ -197,7 +200,7 @@ export class WorkerPool implements AsyncDisposable {
         return fresh;
       },
       ...(options.resourceLimits !== undefined && { resourceLimits: options.resourceLimits }),
-      ...(options.env !== undefined && { env: options.env as Record<string, string> }),
+      ...(env !== undefined && { env: env as Record<string, string> }),
       ...(options.execArgv !== undefined && { execArgv: options.execArgv }),
     });
     this.piscina.on('workerDestroy', (worker: { readonly id: number }) => used.delete(worker.id));
@@ -845,6 +848,28 @@ export class WorkerPool implements AsyncDisposable {
     this.endWith(life, error);
   }
 
+  // ------------------------------------------------------------------------------------------------------- profile
+
+  /** @internal Its worker with this `threadId`; without one, the one that has the most to do. */
+  find(threadId?: number): Worker | undefined {
+    const workers = [...this.lives.keys()].filter((worker) => worker.threadId > 0 && worker.state !== 'gone');
+    if (threadId !== undefined) return workers.find((worker) => worker.threadId === threadId);
+    return workers.sort((a, b) => b.load - a.load || b.served - a.served)[0];
+  }
+
+  /** @internal Profile one of its workers. */
+  profile(worker: Worker, { kind, duration, signal }: ProfileTask): Promise<unknown> {
+    const end = new AbortController();
+    this.withLife(worker, (life) => {
+      void life.gone.promise.then(() => end.abort(lost(worker.name, life.failure)));
+    });
+    return profileThread(worker.threadId, worker.name, {
+      kind,
+      duration,
+      signal: AbortSignal.any([signal, end.signal]),
+    });
+  }
+
   // ------------------------------------------------------------------------------------------------------- recycle
 
   private lookForWear(): void {
@@ -1045,7 +1070,7 @@ export class WorkerPool implements AsyncDisposable {
 function checkExecArgv(execArgv: string[] | undefined): void {
   if (execArgv === undefined) return;
   try {
-    const trial = new NodeWorker('', { eval: true, execArgv });
+    const trial = new NodeWorker('', { eval: true, execArgv, env: {} });
     trial.on('error', () => undefined);
     trial.unref();
     void trial.terminate();

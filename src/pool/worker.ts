@@ -84,6 +84,11 @@ export class Worker {
     return this.given + this.pending + this.channels + this.bodies.size === 0 && !this.hasEvents();
   }
 
+  /** Invocations it has. */
+  get load(): number {
+    return this.given + this.pending;
+  }
+
   private hasEvents(): boolean {
     for (const line of this.events.values()) if (line.queue.size > 0) return true;
     return false;
