@@ -1,4 +1,5 @@
 /** Writes a response body that comes bit by bit. */
+import { sizeOf } from '../bytes.js';
 import type { EngineResponse } from './engine.js';
 
 /**
@@ -8,6 +9,11 @@ import type { EngineResponse } from './engine.js';
  * protocol, the same is true of every body.
  */
 const PIECE = 16 * 1024 - 64;
+
+/** Data of a chunked body of at most so many bytes waits for the end of the loop's turn, and leaves together with what else has come by then. */
+const SMALL = 4096;
+/** Bytes of framing around a chunk, at most. */
+const FRAMING = 12;
 
 /**
  * The last bytes of a body behind which we close go to the engine together. It says how much of them has left only when they
@@ -55,6 +61,11 @@ export class BodyWriter {
   movedAt = performance.now();
   private readonly backlog: (string | Uint8Array)[] = [];
   private keptBytes = 0;
+  /** Small chunks that leave together, with their framing never more than {@link PIECE}. */
+  private small: (string | Uint8Array)[] = [];
+  private smallBytes = 0;
+  /** Waits in {@link unflushed}. */
+  private waitsForFlush = false;
   /** Anything of it has been given to the engine. */
   begun = false;
   /** The client does not read: what comes now is kept. */
@@ -103,7 +114,8 @@ export class BodyWriter {
 
   /** Whether it has any of the memory that it was given. */
   get holdsAny(): boolean {
-    return this.backlog.length > 0 || this.tail !== undefined || this.lastByte !== undefined;
+    const { backlog, small, tail, lastByte } = this;
+    return backlog.length + small.length > 0 || tail !== undefined || lastByte !== undefined;
   }
 
   /**
@@ -115,6 +127,7 @@ export class BodyWriter {
     const bytes = this.length !== null && typeof data === 'string' ? Buffer.from(data) : data;
     if (this.full) this.keep(bytes);
     else this.feed(bytes);
+    if (this.small.length > 0) this.flushSoon();
     if (lent) this.backlog.splice(0, Number.POSITIVE_INFINITY, ...this.backlog.map(copyOf));
     if (lent && this.lastByte !== undefined) this.lastByte = new Uint8Array(this.lastByte);
     if (this.full) this.exchange.unsent();
@@ -175,21 +188,61 @@ export class BodyWriter {
    * when the socket is writable again that piece goes out as a whole.
    */
   private feedChunked(data: string | Uint8Array): void {
-    if (data.length <= PIECE) {
-      this.writePiece(data);
+    if (data.length <= SMALL) {
+      const size = sizeOf(data) + FRAMING;
+      if (this.smallBytes + size > PIECE) this.flush();
+      if (this.full) {
+        this.backlog.unshift(data);
+        this.keptBytes += data.length;
+        return;
+      }
+      this.small.push(data);
+      this.smallBytes += size;
       return;
     }
+    this.flush();
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
     let at = 0;
-    for (; at < bytes.byteLength && !this.full; at += PIECE) this.writePiece(bytes.subarray(at, at + PIECE));
+    for (; at < bytes.byteLength && !this.full; at += PIECE)
+      this.writePieces([bytes.subarray(at, at + PIECE)]);
     this.putBack(bytes.subarray(at));
   }
 
-  private writePiece(piece: string | Uint8Array): void {
+  private writePieces(pieces: readonly (string | Uint8Array)[]): void {
     this.res.cork(() => {
       this.begin();
-      this.full = !this.res.write(piece);
+      for (const piece of pieces) this.full = !this.res.write(piece);
     });
+  }
+
+  /** Give the engine the small chunks that wait. Call this before anything that ends the response. */
+  flush(): void {
+    const { small } = this;
+    if (small.length === 0) return;
+    this.small = [];
+    this.smallBytes = 0;
+    if (!this.exchange.over) this.writePieces(small);
+  }
+
+  /**
+   * At the end of the turn: ten events that are published at once are one packet for each subscriber then. And whoever publishes in a callback of
+   * the engine's has the cork of his own connection, while everything would leave by itself on all others.
+   */
+  private flushSoon(): void {
+    if (this.waitsForFlush) return;
+    this.waitsForFlush = true;
+    if (unflushed.push(this) === 1) setImmediate(flushAll);
+  }
+
+  /** The turn ends. */
+  flushInTurn(): void {
+    this.waitsForFlush = false;
+    try {
+      this.flush();
+      if (this.full && !this.exchange.over) this.exchange.unsent();
+    } catch (error) {
+      this.exchange.broken(error);
+    }
   }
 
   private feedSized(data: Uint8Array): void {
@@ -273,6 +326,7 @@ export class BodyWriter {
       this.keptBytes -= data.length;
       this.feed(data);
     }
+    this.flush();
     if (this.exchange.over) return;
     if (this.full) this.exchange.unsent();
     else if (this.ending) this.end();
@@ -287,14 +341,30 @@ export class BodyWriter {
   }
 
   private readonly endChunked = (): void => {
-    if (this.exchange.over || !this.exchange.mayComplete(this.endChunked)) return;
+    if (this.exchange.over) return;
+    if (!this.exchange.mayComplete(this.endChunked)) {
+      this.flush();
+      return;
+    }
     this.announce();
+    const { small } = this;
+    this.small = [];
     this.res.cork(() => {
       this.begin();
+      for (const piece of small) this.res.write(piece);
       this.res.end(undefined, this.exchange.cutting);
     });
     this.exchange.finish();
   };
+}
+
+/** Those with small chunks for the end of this turn. */
+let unflushed: BodyWriter[] = [];
+
+function flushAll(): void {
+  const all = unflushed;
+  unflushed = [];
+  for (const writer of all) writer.flushInTurn();
 }
 
 const copyOf = (data: string | Uint8Array): string | Uint8Array =>

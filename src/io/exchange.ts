@@ -423,6 +423,7 @@ export class Exchange
 
   cutStream(): void {
     if (this.over) return;
+    this.writer?.flush();
     this.finish();
     if (this.paused || this.gateList !== undefined) this.host.forget(this);
     this.res.close();
@@ -437,6 +438,7 @@ export class Exchange
   failStream(error: unknown): void {
     if (this.over) return;
     this.host.failed(`${this.method} ${this.path}`, error);
+    this.writer?.flush();
     if (this.writer?.begun === true) {
       this.cutStream();
       return;
