@@ -6,21 +6,20 @@ import { captureStack } from '../src/pool/stack.js';
 import { log } from './support/pool-client.js';
 import { until } from './support/server.js';
 
-/** A thread that loops in functions with these names, or sleeps in native code. */
+/** A thread that does this, and has begun with it: that is what `began` is for. */
 async function thread(body: string): Promise<Worker> {
   const source = `
-    const { parentPort } = require('node:worker_threads');
-    parentPort.postMessage('up');
+    const { workerData: began } = require('node:worker_threads');
     setTimeout(() => { ${body} }, 1);
   `;
-  const worker = new Worker(source, { eval: true });
+  const began = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(source, { eval: true, workerData: began });
   onTestFinished(async () => void (await worker.terminate()));
-  await new Promise((resolve) => worker.once('message', resolve));
-  await sleep(20);
+  await until(() => began[0] === 1, 'it has begun');
   return worker;
 }
 
-const SPIN = 'function innermost() { for (;;) Math.random(); } function outer() { innermost(); } outer();';
+const SPIN = 'function innermost() { for (;;) began[0] = 1; } function outer() { innermost(); } outer();';
 
 describe('the stack of a thread', () => {
   it('names the functions it is in, innermost first, and where they stand', async () => {
@@ -44,7 +43,9 @@ describe('the stack of a thread', () => {
   it('cannot be had of a thread that is in native code or gone, and nothing waits for it for long', async () => {
     const { path } = log();
     const command = `echo there >> '${path}'; sleep 2`;
-    const { threadId } = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    const { threadId } = await thread(
+      `began[0] = 1; require('node:child_process').execSync(${JSON.stringify(command)})`,
+    );
     await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
     expect(await captureStack(threadId, 100)).toBeUndefined();
     expect(await captureStack(999_999, 50)).toBeUndefined();
@@ -53,7 +54,9 @@ describe('the stack of a thread', () => {
   it('is given up in time also by one who has to wait for others', async () => {
     const { path } = log();
     const command = `echo there >> '${path}'; sleep 3`;
-    const hangs = await thread(`require('node:child_process').execSync(${JSON.stringify(command)})`);
+    const hangs = await thread(
+      `began[0] = 1; require('node:child_process').execSync(${JSON.stringify(command)})`,
+    );
     await until(() => readFileSync(path, 'utf8') !== '', 'it waits for a process');
     const { threadId } = await thread(SPIN);
     const stacks = [
