@@ -30,12 +30,16 @@ function page(data: object, bundled = false): string {
   );
   return file;
 }
-const frame = (fileName: string, own: number, children: object[] = []): object => ({
+interface Frame {
+  readonly value: number;
+  readonly [key: string]: unknown;
+}
+const frame = (fileName: string, own: number, children: Frame[] = []): Frame => ({
   functionName: 'f',
   fileName,
   onStackTop: { base: own },
   selfValue: own,
-  value: own,
+  value: children.reduce((sum, { value }) => sum + value, own),
   children,
 });
 const IO = frame('', 0, [frame('file:///app/dist/index.js', 5)]);

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { checkCpuProfile, DrawingError } from './drawn.js';
 import { load, runServerFor } from './server-run.js';
 
+const ROOT = new URL('../../', import.meta.url).href;
+
 /** Seconds of load beyond what is profiled. */
 const MARGIN = 2;
 
@@ -30,7 +32,11 @@ export async function drawThreads({ scenario, seconds, work, folder }) {
   mkdirSync(folder, { recursive: true });
   const rows = names.map((name) => {
     const profile = join(work, name, `${name}.cpuprofile`);
-    const { about, served } = checkCpuProfile(JSON.parse(readFileSync(profile, 'utf8')));
+    const text = readFileSync(profile, 'utf8');
+    const { about, served } = checkCpuProfile(JSON.parse(text));
+    copyFileSync(profile, join(folder, `${name}.cpuprofile`));
+    // There is little room for names in the picture.
+    writeFileSync(profile, text.replaceAll(ROOT, 'file:///offloop/'));
     // It writes its page beside the profile, always under the same name.
     const { status, stderr } = spawnSync(process.execPath, [draw, '--visualize-cpu-profile', profile], {
       cwd: work,
@@ -38,7 +44,6 @@ export async function drawThreads({ scenario, seconds, work, folder }) {
     });
     if (status !== 0) throw new Error(`0x could not draw ${name}:\n${stderr}`);
     copyFileSync(join(work, name, 'flamegraph.html'), join(folder, `${name}.html`));
-    copyFileSync(profile, join(folder, `${name}.cpuprofile`));
     return { name, about, served };
   });
   // One of the workers may have had nothing to do.
