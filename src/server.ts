@@ -1,6 +1,7 @@
 /** Puts the house together: options, pools, engine; status and the order of stopping. The only file that sees io and pool. */
 import { existsSync } from 'node:fs';
 import { isAbsolute, resolve } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { within as amongst } from './addresses.js';
 import { tellClinic } from './clinic.js';
@@ -207,12 +208,15 @@ class OffloopServer implements NewServer {
 
   /** The handler given to `runServer`. */
   async mountFirst(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
-    // Where there is none, nothing need be loaded.
-    createEngine();
     if (this.options.tls !== undefined) this.certificates = new Certificates(this.options.tls, this.warn);
     const { limits, maxBody, streamBody } = this.options;
     const bodies = { maxBody, streamBody };
-    await this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
+    const bound = this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
+    bound.catch(() => undefined);
+    // While the workers start. It takes a few ms; where there is none, nobody need wait for them.
+    await nextTurn();
+    createEngine();
+    await bound;
   }
 
   async listen(): Promise<void> {

@@ -24,7 +24,7 @@ const PAUSE_AFTER = 5;
 /** Ms between looks for clients that have gone; more when looking itself takes long, see `LOOK_SHARE`. */
 const LOOK_EVERY = 25;
 /** Looking at the table may take one part in so many of the time. */
-const LOOK_SHARE = 20;
+const LOOK_SHARE = 50;
 /** Ms after which reading goes on in any case: on systems where nobody can look, and for what looking cannot see. */
 const PAUSE_AT_MOST_BLIND = 250;
 const PAUSE_AT_MOST = 1000;
