@@ -1,9 +1,9 @@
 // Run as a program, so that asking is not profiled with the answering: node profiling/load.js '{"url", "scenario", "seconds", "perSecond"?}'.
 // Prints how many answers it got; ends with 1 when one was wrong.
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import autocannon from 'autocannon';
 import { WebSocket } from 'ws';
-import { hasWrk, wrk } from '../bench/lib/wrk.js';
 import { SCENARIOS } from './scenarios.js';
 
 const { url, scenario, seconds, perSecond } = JSON.parse(process.argv[2]);
@@ -15,11 +15,7 @@ process.exit(0);
 
 async function overHttp() {
   // It costs a fifth of the other, which is left to the server.
-  if (!perSecond && hasWrk()) {
-    const { requests, errors, errorCount } = await wrk(url, { duration: seconds, connections, post });
-    if (errorCount > 0) throw new Error(`errors: ${JSON.stringify(errors)}`);
-    return requests;
-  }
+  if (!perSecond && !post && spawnSync('wrk', ['-v']).error === undefined) return withWrk();
   const result = await autocannon({
     url,
     connections,
@@ -31,6 +27,15 @@ async function overHttp() {
   if (errors + timeouts + non2xx > 0)
     throw new Error(`${errors} errors, ${timeouts} timeouts, ${non2xx} answers that are not 2xx`);
   return result['2xx'];
+}
+
+function withWrk() {
+  const { stdout } = spawnSync('wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, url], {
+    encoding: 'utf8',
+  });
+  const wrong = /^ *(Non-2xx|Socket errors).*$/m.exec(stdout)?.[0];
+  if (wrong !== undefined) throw new Error(wrong.trim());
+  return Number(/(\d+) requests in/.exec(stdout)?.[1] ?? 0);
 }
 
 /** Closed loop: each connection sends again when its message is back. */
