@@ -172,8 +172,8 @@ describe('the read gate', () => {
     };
     one();
     await vi.advanceTimersByTimeAsync(900);
-    expect(table.looks).toBeGreaterThanOrEqual(3);
-    expect(table.looks).toBeLessThanOrEqual(5);
+    // Each takes 10 ms, and may take a fiftieth of the time.
+    expect(table.looks).toBe(2);
   });
 
   it('reads on after a quarter of a second where nobody can look', async () => {
