@@ -1,5 +1,6 @@
 import { copyFile } from 'node:fs/promises';
 import { defineConfig } from 'tsup';
+import { mergeChunks } from './scripts/merge-chunks.mjs';
 
 // The doors of the package. A new leaf gets a line here and a line in package.json's exports.
 const doors = {
@@ -31,7 +32,10 @@ export default defineConfig({
   dts: { entry: doors },
   // tsup drops the "node:" of built-in modules unless told not to.
   removeNodeProtocol: false,
+  onSuccess: async () => {
+    await copyFile('src/handlers/thread.cjs', 'dist/handlers/thread.cjs');
+    await mergeChunks();
+  },
   // tsup leaves dependencies and peers alone by itself, but not optional dependencies.
-  onSuccess: () => copyFile('src/handlers/thread.cjs', 'dist/handlers/thread.cjs'),
   external: ['uWebSockets.js', '@btc-vision/uwebsockets.js', '@trufflesuite/uws-js-unofficial'],
 });

@@ -13,7 +13,7 @@ import type { Engine } from './io/engine.js';
 import { HttpServer } from './io/http-server.js';
 import { behindDoor } from './io/proxy-door.js';
 import { contextOf, type Mount } from './io/router.js';
-import { Certificates } from './io/tls.js';
+import type { Certificates } from './io/tls.js';
 import { createEngine } from './io/uws.js';
 import { NativeHandler } from './native.js';
 import { NativeDispatcher } from './native-dispatcher.js';
@@ -208,7 +208,7 @@ class OffloopServer implements NewServer {
 
   /** The handler given to `runServer`. */
   async mountFirst(handler: string | URL | InlineHandler, dispatch: boolean): Promise<void> {
-    if (this.options.tls !== undefined) this.certificates = new Certificates(this.options.tls, this.warn);
+    if (this.options.tls !== undefined) this.certificates = await readTls(this.options.tls, this.warn);
     const { limits, maxBody, streamBody } = this.options;
     const bodies = { maxBody, streamBody };
     const bound = this.bind(handler, [], '/', dispatch, this.givenPool, limits, bodies, 'runServer');
@@ -251,7 +251,7 @@ class OffloopServer implements NewServer {
       throw new OffloopTypeError('OFFLOOP_BAD_OPTION', 'reloadTls: the server was started without tls');
     if (options !== undefined) checkTls('reloadTls', options);
     const tls = options ?? this.tls;
-    await this.http.replaceTls(new Certificates(tls, this.warn));
+    await this.http.replaceTls(await readTls(tls, this.warn));
     this.tls = tls;
   }
 
@@ -488,4 +488,10 @@ function moduleUrl(handler: string | URL): string {
     );
   }
   return url.href;
+}
+
+/** Read certificates. What that needs of Node is only loaded here. */
+async function readTls(tls: TlsOptions, warn: (message: string) => void): Promise<Certificates> {
+  const { Certificates } = await import('./io/tls.js');
+  return new Certificates(tls, warn);
 }

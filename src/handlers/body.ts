@@ -1,5 +1,5 @@
 /** The body of a request whose handler was started before all of it was there. Runs on the thread of the handler. */
-import { ReadableStream } from 'node:stream/web';
+import type { ReadableStream as Stream } from 'node:stream/web';
 import { OffloopError, OffloopTypeError } from '../errors.js';
 import { BODY_WINDOW, type BodyProblem, type BodySink, type BodySource } from '../protocol.js';
 import { clientGone } from './reasons.js';
@@ -51,7 +51,7 @@ export class StreamedBody implements BodySink {
   private owed = BODY_WINDOW;
   private failure: OffloopError | undefined;
   private cancelled = false;
-  private made: ReadableStream<Uint8Array> | undefined;
+  private made: Stream<Uint8Array> | undefined;
   private controller!: ReadableByteStreamController;
   /** Somebody has read from the stream. */
   private disturbed = false;
@@ -124,7 +124,7 @@ export class StreamedBody implements BodySink {
   // -------------------------------------------------------------------------------------------------------- a stream
 
   /** The same one each time, and another one when all of it has been read by {@link bytes}. */
-  get stream(): ReadableStream<Uint8Array> {
+  get stream(): Stream<Uint8Array> {
     const { collected } = this;
     if (collected !== undefined) return later(collected);
     this.made ??= new ReadableStream(
@@ -226,7 +226,7 @@ function join(parts: readonly Bytes[], size: number): Bytes {
 }
 
 /** A stream over bytes that are being collected. It has a copy: who takes the chunks away leaves the bytes alone. */
-function later(bytes: Promise<Bytes>): ReadableStream<Uint8Array> {
+function later(bytes: Promise<Bytes>): Stream<Uint8Array> {
   return new ReadableStream(
     {
       type: 'bytes',

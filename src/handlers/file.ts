@@ -1,10 +1,10 @@
 import { extname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { lookup } from 'mrmime';
 import { check, plainObject, type Rule, refuse } from '../check.js';
 import { isEntityTag } from './file/conditions.js';
 import { ENDINGS, type Encoding } from './file/encodings.js';
 import type { Dotfiles } from './file/path.js';
+import { typeOf } from './lazy.js';
 import type { HeaderValue } from './types.js';
 
 /** Options of {@link file}. Times are milliseconds. */
@@ -120,8 +120,6 @@ export function file(path: string | URL, options: FileOptions = {}): FileBody {
 
 /** By the extension of a name. */
 export function contentTypeOf(name: string): string {
-  // Of a name like `x.constructor` the table finds what every object has.
-  const found: unknown = lookup(extname(name));
-  const type = typeof found === 'string' && found !== '' ? found : 'application/octet-stream';
+  const type = typeOf(extname(name)) ?? 'application/octet-stream';
   return type.startsWith('text/') || type === 'application/json' ? `${type}; charset=utf-8` : type;
 }

@@ -1,7 +1,7 @@
 /** What proxies say of the client they speak for: X-Forwarded-*, or Forwarded (RFC 7239). */
 import { isIP } from 'node:net';
-import parse from 'forwarded-parse';
 import { MAX_HOPS, within } from '../addresses.js';
+import { parseForwarded } from './lazy.js';
 import type { HttpRequest } from './types.js';
 
 /** Whether who has this address is a proxy to believe. `hop` is 0 for the peer, 1 for the one before it, and so on. */
@@ -107,7 +107,7 @@ export function readForwarded({ headers }: Pick<HttpRequest, 'headers'>): Said {
   if (header === undefined) return NOTHING;
   let elements: Record<string, string>[];
   try {
-    elements = parse(header) as Record<string, string>[];
+    elements = parseForwarded(header);
   } catch {
     // Not even the proxy can be understood: nothing is known.
     return NOTHING;

@@ -1,12 +1,19 @@
 /** Puts answers on the wire. The one place that knows how the engine wants them. */
-import { STATUS_CODES } from 'node:http';
+import type { STATUS_CODES } from 'node:http';
+import { createRequire } from 'node:module';
 import { FLAG_SERVER, type Payload } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
 const CLASSES = ['', '', 'Successful', 'Redirection', 'Client Error', 'Server Error'];
 
+// Node's whole HTTP server comes with its list: not in the way of the first 200.
+const load = createRequire(import.meta.url);
+let known: typeof STATUS_CODES = { 200: 'OK' };
+
 function reason(status: number): string {
-  return STATUS_CODES[status] ?? `${CLASSES[Math.floor(status / 100)]} (${status})`;
+  if (known[status] === undefined)
+    known = (load('node:http') as { STATUS_CODES: typeof STATUS_CODES }).STATUS_CODES;
+  return known[status] ?? `${CLASSES[Math.floor(status / 100)]} (${status})`;
 }
 
 /** Whole heads are remembered, since a server gives the same few over and over: so many, of at most so many characters. */

@@ -1,8 +1,8 @@
 /** Content-Type by extension, after Ring's wrap-content-type. */
-import { lookup } from 'mrmime';
 import { plainObject } from '../check.js';
 import type { Middleware } from '../handlers/compose.js';
 import { contentTypeOf, FileBody } from '../handlers/file.js';
+import { typeOf } from '../handlers/lazy.js';
 import type { Returns } from '../handlers/types.js';
 import { after, Draft, type Result } from './response.js';
 import { checkOptions } from './rules.js';
@@ -40,9 +40,7 @@ function withType(result: Result, path: string, types: ReadonlyMap<string, strin
   if (draft === null || draft.headers.has('content-type')) return result;
   const { body } = draft;
   if (body === null || body === undefined || body instanceof FileBody) return result;
-  // What the table inherits is a function.
-  const known = typeof (lookup(extension) as unknown) === 'string';
-  const type = types.get(extension) ?? (known ? contentTypeOf(`x.${extension}`) : undefined);
+  const type = types.get(extension) ?? (typeOf(extension) && contentTypeOf(`x.${extension}`));
   if (type === undefined) return result;
   draft.headers.set('Content-Type', type);
   return draft.finish();

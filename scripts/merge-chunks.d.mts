@@ -1,0 +1,2 @@
+/** Call this when everything is built. */
+export function mergeChunks(): Promise<void>;
