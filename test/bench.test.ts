@@ -4,9 +4,10 @@ import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 const bench = fileURLToPath(new URL('../bench/', import.meta.url));
+// storm.test.ts looks at a run of storm.
 const scenarios = readdirSync(`${bench}scenarios`)
   .map((file) => file.replace(/\.js$/, ''))
-  .filter((name) => name !== 'index');
+  .filter((name) => name !== 'index' && name !== 'storm');
 
 /** Each has a driver, servers and clients: more at a time than this, and they wait for one another. */
 const AT_ONCE = 2;

@@ -11,7 +11,7 @@ import { output } from './program.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** What a build is made of. */
-const SOURCES = ['src', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsup.config.ts'];
+const SOURCES = ['src', 'scripts', 'package.json', 'package-lock.json', 'tsconfig.json', 'tsup.config.ts'];
 
 /**
  * The commit a name stands for.

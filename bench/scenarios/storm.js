@@ -21,8 +21,8 @@ const CLASSES = {
   WebSocketLine: { kinds: 2 },
   LaneOwner: { kinds: 1 },
   DefinedOwner: { kinds: 1 },
-  // In each worker the prototype of its subclass looks like one.
-  HandlerChannel: { kinds: 1, others: pool.nMin },
+  // In each thread, the main one included, the prototype of its subclass looks like one.
+  HandlerChannel: { kinds: 1, others: pool.nMin + 1 },
 };
 const entries = [{ name: 'offloop-storm', file: 'offloop-storm', options: { handler: 'storm', ...pool } }];
 
