@@ -2,13 +2,14 @@
  * The bounded pool of worker threads. The only file that imports piscina, which runs the threads: one Piscina task is
  * the whole life of a worker, resolves when it has retired and rejects when its thread has died.
  */
+import { createRequire } from 'node:module';
 import {
   MessageChannel,
   type MessagePort,
   Worker as NodeWorker,
   receiveMessageOnPort,
 } from 'node:worker_threads';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import { requestLine } from '../batch.js';
 import { channels } from '../channel-registry.js';
 import { envWithoutClinic } from '../clinic.js';
@@ -26,6 +27,9 @@ import { lost, type ProfileTask, profileThread } from './profile.js';
 import { captureStack } from './stack.js';
 import type { Ticket } from './ticket.js';
 import { Worker, type WorkerState } from './worker.js';
+
+// Not imported: a server whose handlers all run inline needs none, and to require a CommonJS package takes Node less time.
+const load = createRequire(import.meta.url);
 
 /** Ms a worker may take to load its modules and run onWorkerStart. */
 const START_TIMEOUT = 60_000;
@@ -183,7 +187,8 @@ export class WorkerPool implements AsyncDisposable {
     const env = envWithoutClinic(options.env);
     checkExecArgv(options.execArgv);
     const { used } = this;
-    this.piscina = new Piscina({
+    const { Piscina: ThreadPool } = load('piscina') as { Piscina: typeof Piscina };
+    this.piscina = new ThreadPool({
       filename: workerEntry,
       // We bound and replace threads ourselves: Piscina starts one for each life and removes it when that is over.
       minThreads: 0,
