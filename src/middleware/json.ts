@@ -104,6 +104,8 @@ export interface JsonResponseOptions {
   replacer?: (key: string, value: unknown) => unknown;
 }
 
+const JSON_UTF8 = 'application/json; charset=utf-8';
+
 const RESPONSE_RULES: Record<keyof JsonResponseOptions, Rule> = { replacer: aFunction };
 
 /**
@@ -116,9 +118,12 @@ export function jsonResponse(options: JsonResponseOptions = {}): Middleware<unkn
   const encode = (result: Returns | JsonResponse | undefined): Result => {
     const draft = isWebResponse(Object(result)) ? null : Draft.of(result);
     if (draft === null || !isData(draft.body)) return result as Result;
-    draft.body = JSON.stringify(draft.body, replacer);
-    if (!draft.headers.has('content-type'))
-      draft.headers.set('Content-Type', 'application/json; charset=utf-8');
+    const body = JSON.stringify(draft.body, replacer);
+    const response = result as HttpResponse;
+    // The usual case. A response that is put together anew, header by header, costs a third of what JSON.stringify does.
+    if (response.headers === undefined) return { ...response, headers: { 'Content-Type': JSON_UTF8 }, body };
+    draft.body = body;
+    if (!draft.headers.has('content-type')) draft.headers.set('Content-Type', JSON_UTF8);
     return draft.finish();
   };
   return (handler) => (req) => after(handler(req) as Returns | Promise<Returns>, encode);
