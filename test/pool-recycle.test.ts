@@ -98,7 +98,7 @@ describe('a thread that has served as many requests as it should', () => {
     await say(test.url);
     await until(() => handler.count('begin two') === 1, 'its replacement is starting');
     const computing = say(test.url, { block: free.path, id: 'computing' });
-    await until(() => poolOf(test.server).running === 1, 'one computes');
+    await until(() => handler.count('block one') === 1, 'one computes');
     go.open();
     await until(() => poolOf(test.server).recycled === 1, 'it is replaced');
     for (let i = 0; i < 5; i++) expect((await say(test.url)).version).toBe('two');

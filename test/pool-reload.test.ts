@@ -134,7 +134,7 @@ describe('a reload', () => {
     const held: Promise<Reply>[] = [];
     for (let busy = 1; busy <= 3; busy++) {
       held.push(ask(test.url, { block: free.path }));
-      await until(() => poolOf(test.server).busy === busy, `${busy} threads are busy`);
+      await until(() => handler.count('block one') === busy, `${busy} threads are busy`);
     }
     handler.write('two');
     await test.server.reload();
@@ -161,7 +161,7 @@ describe('what the old threads have when the code is reloaded', () => {
     const pending = say(test.url, { hold: free.path, id: 'pending' });
     await until(() => poolOf(test.server).pending === 1, 'one is pending');
     const computing = say(test.url, { block: free.path, id: 'computing' });
-    await until(() => poolOf(test.server).running === 1, 'one computes');
+    await until(() => handler.count('block one') === 1, 'one computes');
     handler.write('two');
     await test.server.reload();
     // The old thread still has both, and is in nobody's way.
@@ -183,7 +183,7 @@ describe('what the old threads have when the code is reloaded', () => {
     for (let i = 0; i < 100; i++) await say(test.url);
     const free = gate();
     const busy = say(test.url, { block: free.path });
-    await until(() => poolOf(test.server).running === 1, 'the thread is busy');
+    await until(() => handler.count('block one') === 1, 'the thread is busy');
     const ids = Array.from({ length: 8 }, (_, i) => ({ id: i, log: path }));
     // Some of them may lie in the lane of the busy thread for a moment, behind the one that blocks it.
     const waiting = ids.map((query) => say(test.url, query));
@@ -203,7 +203,7 @@ describe('what the old threads have when the code is reloaded', () => {
     const { server, url } = await serve(handler.path, { ...one, queueSize: 0 });
     const free = gate();
     const busy = say(url, { block: free.path });
-    await until(() => poolOf(server).running === 1, 'the thread is busy');
+    await until(() => handler.count('block one') === 1, 'the thread is busy');
     expect((await ask(url)).status).toBe(503);
     handler.write('two');
     await server.reload();
@@ -522,7 +522,7 @@ describe('a mount while the code is being reloaded', () => {
     const { server, url } = await serve(handler.path, one);
     const free = gate();
     const busy = say(url, { block: free.path });
-    await until(() => poolOf(server).running === 1, 'the thread is busy');
+    await until(() => handler.count('block one') === 1, 'the thread is busy');
     handler.write('two');
     await server.reload();
     await within(server.mount(HELLO, { path: '/hello' }), 'the mount to be in service');
@@ -746,7 +746,7 @@ describe('a thread that dies while the code is being reloaded', () => {
     const go = gate();
     handler.write('two', { startWhen: go.path });
     const stuck = ask(`${test.url}/stuck`, { block: gate().path });
-    await until(() => poolOf(test.server).running === 1, 'it is stuck');
+    await until(() => handler.count('block one') === 1, 'it is stuck');
     const reload = test.server.reload();
     // The second one is to take the place of the one that is stuck.
     await until(() => handler.count('begin two') === 2, 'two threads are starting');

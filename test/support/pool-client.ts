@@ -12,7 +12,7 @@ export const WORK = fixture('pool/work.mjs');
 export const BLOCK = fixture('pool/block.mjs');
 export const LATE = fixture('pool/late.mjs');
 
-/** For stories about two threads: one that is slow to wake, as on a busy machine, is passed over, and the other one does the work of both. */
+/** For stories about which thread has what: one that is slow to wake, as on a busy machine, has its work taken back, and another one may get it. */
 export const MAY_GO_ELSEWHERE = { retry: 3 };
 
 /** An answer as the tests look at it. */

@@ -24,7 +24,7 @@ export interface Code {
   write(name: string, options?: VersionOptions): void;
   /** Put any text in its place. */
   writeText(text: string): void;
-  /** What its workers have noted: `begin`, `start` or `stop`, the version and the thread. */
+  /** What its workers have noted: `begin`, `start`, `block` or `stop`, the version and the thread. */
   lines(): string[];
   /** How many of these notes there are. */
   count(note: string): number;
