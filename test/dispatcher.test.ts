@@ -150,6 +150,101 @@ describe('batches', () => {
   });
 });
 
+describe('a request that is more than a batch is worth', () => {
+  const BRIEF = 2;
+  /** Two milliseconds is the most. */
+  function brief(n: number, limits?: ConstructorParameters<typeof FakePool>[1]): FakePool {
+    const pool = taught(n, limits);
+    pool.learn(BRIEF, 1500);
+    return pool;
+  }
+  const given = (pool: FakePool): string[][] => pool.workers.map((fake) => fake.names());
+
+  it('goes to a worker that is free, and only when there is none to one that soon will be', () => {
+    const pool = brief(2);
+    pool.burst(BRIEF, names(3));
+    expect(given(pool)).toEqual([['r1', 'r3'], ['r2']]);
+    pool.send(BRIEF, 'r4');
+    expect(given(pool)).toEqual([[], ['r4']]);
+  });
+
+  it('is one more than the worker is at; the others wait', () => {
+    const pool = brief(1);
+    pool.burst(BRIEF, names(4));
+    expect(given(pool)).toEqual([['r1', 'r2']]);
+    expect(pool.dispatcher.queued).toBe(2);
+  });
+
+  it('is followed by the next as soon as the worker begins with it', () => {
+    const pool = brief(1);
+    pool.burst(BRIEF, names(3));
+    const [one] = pool.at(0).batches().flat() as [Given];
+    pool.at(0).start(one);
+    pool.at(0).answer(one, 1500);
+    vi.advanceTimersToNextTimer();
+    expect(given(pool)).toEqual([['r3']]);
+  });
+
+  it('waits for a thread that can be started, or is on its way', () => {
+    const pool = brief(1, { nMax: 2 });
+    pool.canGrow = true;
+    pool.burst(BRIEF, names(2));
+    expect(given(pool)).toEqual([['r1']]);
+    expect(pool.grown).toBe(1);
+  });
+
+  it('waits for a free worker if its target takes longer than that on average', () => {
+    const pool = brief(1);
+    pool.burst(BRIEF, ['brief']);
+    pool.send(SLOW, 'slow');
+    expect(given(pool)).toEqual([['brief']]);
+  });
+
+  it('waits for a free worker if what the others are at does', () => {
+    const pool = brief(1);
+    pool.burst(SLOW, ['slow']);
+    pool.send(BRIEF, 'brief');
+    expect(given(pool)).toEqual([['slow']]);
+  });
+
+  it('waits for a free worker if its target has never been seen, or that of what the others are at', () => {
+    const pool = brief(2);
+    pool.burst(BRIEF, ['a']);
+    pool.burst(3, ['unknown', 'unknown too']);
+    expect(given(pool)).toEqual([['a'], ['unknown']]);
+    expect(pool.dispatcher.queued).toBe(1);
+  });
+
+  it('waits for a free worker where all requests are to travel alone', () => {
+    const pool = brief(1, { batchMicros: 0 });
+    pool.burst(BRIEF, names(2));
+    expect(given(pool)).toEqual([['r1']]);
+  });
+
+  it('takes cheap ones along, up to what a batch is worth', () => {
+    const pool = brief(1);
+    pool.burst(BRIEF, ['brief']);
+    pool.burst(CHEAP, names(3));
+    expect(
+      pool
+        .at(0)
+        .batches()
+        .map((batch) => batch.map(({ name }) => name)),
+    ).toEqual([['brief'], names(3)]);
+  });
+
+  it('is taken back when the one before it takes longer than it should, and goes to whoever is free', () => {
+    const pool = brief(2);
+    pool.burst(BRIEF, names(3));
+    const [stuck] = pool.at(0).batches().flat() as [Given];
+    pool.at(0).start(stuck);
+    expect(pool.at(1).finish(1500)).toEqual(['r2']);
+    vi.advanceTimersByTime(5);
+    expect(given(pool)).toEqual([[], ['r3']]);
+    expect(pool.at(0).worker.given).toBe(1);
+  });
+});
+
 describe('the worker for the next request', () => {
   it('is the one with the fewest pending promises', () => {
     const pool = taught(2);

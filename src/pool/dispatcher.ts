@@ -24,6 +24,8 @@ const LOOK_AT_PENDING = 20;
 const STALLED_AFTER = 2;
 /** The same for a worker that has not begun with anything. */
 const ASLEEP_AFTER = 10;
+/** Microseconds on average up to which invocations are given ahead. A worker is not silent for longer, or they would be taken back as a rule. */
+const AHEAD = STALLED_AFTER * 1000;
 /** Ms for which a worker that did not begin with what it was given is passed over. */
 const SILENT_FOR = 50;
 /** A refusal this many ms after the last one begins a new overload, which is logged again. */
@@ -397,7 +399,7 @@ export class PoolDispatcher {
         const worker =
           pinned === undefined
             ? this.pick(mount, now)
-            : this.canTake(pinned, mount, now)
+            : this.canTake(pinned, mount, now) || this.mayGoAhead(pinned, mount, now)
               ? pinned
               : undefined;
         if (worker === undefined && pinned !== undefined) {
@@ -410,6 +412,11 @@ export class PoolDispatcher {
             const before = this.threads.starting;
             this.threads.grow();
             if (this.threads.starting === before) break;
+          }
+          const busy = this.threads.starting < this.waitingNow ? this.pickAhead(mount, now) : undefined;
+          if (busy !== undefined) {
+            this.fill(busy, now);
+            continue;
           }
           // What can run anywhere has to wait; events of a worker with room need not.
           if (this.active.every((other) => other.pinned === undefined)) break;
@@ -463,12 +470,38 @@ export class PoolDispatcher {
   }
 
   /**
+   * When no worker is free: one that will soon be, so that it need not sit idle until its answer has come here and the
+   * next invocation has gone there. Of several the one that has been busy for the longest.
+   */
+  private pickAhead(mount: MountQueue, now: number): Worker | undefined {
+    let best: Worker | undefined;
+    for (const worker of this.threads.ready)
+      if (this.mayGoAhead(worker, mount, now) && (best === undefined || worker.progressAt < best.progressAt))
+        best = worker;
+    return best;
+  }
+
+  /** Whether `worker` is at something that is soon done, and can have another such thing in its lane. */
+  private mayGoAhead(worker: Worker, mount: MountQueue, now: number): boolean {
+    return (
+      this.limits.batchMicros > 0 &&
+      worker.given === 1 &&
+      worker.silentUntil <= now &&
+      worker.pending + 1 < this.limits.concurrency &&
+      now - worker.progressAt <= STALLED_AFTER &&
+      mount.times.isBrief(AHEAD) &&
+      worker.newest?.mount.times.isBrief(AHEAD) === true
+    );
+  }
+
+  /**
    * Give `worker` a batch: one invocation in any case, more while they fit its budget; of a mount that is async, its
    * share.
    */
   private fill(worker: Worker, now: number): void {
     const batch: Ticket[] = [];
-    let cost = worker.cost;
+    // Ahead of time: what the worker is at is not part of the batch.
+    let cost = worker.given === 1 && worker.cost > this.limits.batchMicros ? 0 : worker.cost;
     let room = this.limits.concurrency - worker.pending - worker.given;
     const share = Math.ceil(this.waitingNow / this.threads.ready.length);
     for (let mount = this.next(worker); mount !== undefined; mount = this.next(worker)) {

@@ -30,6 +30,11 @@ export class ServiceTimes {
     return this.average;
   }
 
+  /** Whether it is known to take at most this many microseconds on average. */
+  isBrief(micros: number): boolean {
+    return this.worst >= 0 && this.average <= micros;
+  }
+
   sample(micros: number, pending: boolean): void {
     if (pending) this.async = ASYNC_MEMORY;
     else if (this.async > 0) this.async--;

@@ -143,6 +143,11 @@ export class Worker {
     return this.inflight.get(seq);
   }
 
+  /** The ticket given last, if it is still out. */
+  get newest(): Ticket | undefined {
+    return this.find((this.nextSeq - 1) | 0);
+  }
+
   /** Whether its thread has begun with this ticket. */
   hasStarted(ticket: Ticket): boolean {
     return ((Atomics.load(this.board, BOARD_CLAIM) - ticket.seq) | 0) > 0;
