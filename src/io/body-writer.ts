@@ -153,10 +153,10 @@ export class BodyWriter {
     this.backlog.push(data);
     this.keptBytes += data.length;
   }
-  private putBack(rest: Uint8Array): void {
-    if (rest.byteLength === 0) return;
+  private putBack(rest: string | Uint8Array): void {
+    if (rest.length === 0) return;
     this.backlog.unshift(rest);
-    this.keptBytes += rest.byteLength;
+    this.keptBytes += rest.length;
   }
 
   private feed(data: string | Uint8Array): void {
@@ -192,8 +192,7 @@ export class BodyWriter {
       const size = sizeOf(data) + FRAMING;
       if (this.smallBytes + size > PIECE) this.flush();
       if (this.full) {
-        this.backlog.unshift(data);
-        this.keptBytes += data.length;
+        this.putBack(data);
         return;
       }
       this.small.push(data);

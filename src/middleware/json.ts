@@ -120,7 +120,7 @@ export function jsonResponse(options: JsonResponseOptions = {}): Middleware<unkn
     if (draft === null || !isData(draft.body)) return result as Result;
     const body = JSON.stringify(draft.body, replacer);
     const response = result as HttpResponse;
-    // The usual case. A response that is put together anew, header by header, costs a third of what JSON.stringify does.
+    // The usual case. A response that is put together anew, header by header, costs half of what JSON.stringify does.
     if (response.headers === undefined) return { ...response, headers: { 'Content-Type': JSON_UTF8 }, body };
     draft.body = body;
     if (!draft.headers.has('content-type')) draft.headers.set('Content-Type', JSON_UTF8);

@@ -25,7 +25,7 @@ export function sentWhole(ops: OpField[], small: Uint8Array | undefined): readon
   if (small === undefined) return ops;
   const take = unpacked(small);
   for (let i = 0; i < ops.length; i++)
-    if (isSent(ops, i) && typeof ops[i] === 'number') ops[i] = take(ops[i] as number);
+    if (typeof ops[i] === 'number' && isSent(ops, i)) ops[i] = take(ops[i] as number);
   return ops;
 }
 
