@@ -6,7 +6,7 @@ import { compared, FEWEST_PAIRS, measuresOf, SIGNIFICANT } from './lib/compare.j
 import { workLightly } from './lib/cpu-work.js';
 import { log } from './lib/log.js';
 import { machineFacts } from './lib/machine.js';
-import { NeedsError, needPeers } from './lib/needs.js';
+import { asProgram, NeedsError, needPeers } from './lib/needs.js';
 import { busyText, machineText } from './lib/report.js';
 import { readable } from './lib/results.js';
 import { number, table } from './lib/table.js';
@@ -31,13 +31,7 @@ options:
   --smoke            one short round: does it still run?
   --help`;
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!(error instanceof NeedsError)) throw error;
-  log(error.message);
-  process.exitCode = error.exitCode;
-}
+await asProgram(main);
 
 async function main() {
   const { values, positionals } = parse();

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { workLightly } from './lib/cpu-work.js';
 import { log } from './lib/log.js';
 import { machineFacts } from './lib/machine.js';
-import { NeedsError, needBuild, needFreshBuild, needOpenFiles, needPeers } from './lib/needs.js';
+import { asProgram, NeedsError, needBuild, needFreshBuild, needOpenFiles, needPeers } from './lib/needs.js';
 import { busyText, machineText, reportOf } from './lib/report.js';
 import { keep, readable } from './lib/results.js';
 import { measureAtOnce } from './lib/rounds.js';
@@ -57,13 +57,7 @@ options:
   --smoke            one short round, nothing judged: does everything still run?
   --help`;
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!(error instanceof NeedsError)) throw error;
-  log(error.message);
-  process.exitCode = error.exitCode;
-}
+await asProgram(main);
 
 async function main() {
   const { values, positionals } = parse();

@@ -54,6 +54,12 @@ export interface WorkerPoolOptions {
   concurrency?: number;
   /** Ms a thread above `nMin` may idle before it retires. Default 30000. */
   threadIdleTimeout?: number;
+  /**
+   * By how much less urgent workers are to the operating system than the process, from 0 to 19, as in Piscina: so the I/O thread gets a core
+   * as soon as a packet comes. Less where other busy processes share the machine: with 10, threads of theirs get nine tenths of a contended core.
+   * Linux only. Default 10.
+   */
+  niceIncrement?: number;
   /** V8 heap limits of each worker, as in node:worker_threads. A worker that hits them dies alone and is replaced. */
   resourceLimits?: ResourceLimits;
   /** `process.env` of the workers, as in node:worker_threads. Default: a copy of the parent's. */
@@ -199,6 +205,7 @@ export const POOL_RULES: Record<keyof WorkerPoolOptions, Rule> = {
   queueSize: integer(0, 2 ** 30, 'a whole number from 0 to 2^30'),
   concurrency: integer(1, 65536, 'a whole number from 1 to 65536'),
   threadIdleTimeout: integer(0, MAX_MS, 'whole milliseconds from 0 to 2^31 - 1'),
+  niceIncrement: integer(0, 19, 'a whole number from 0 to 19'),
   resourceLimits: {
     allowed: `an object with some of ${RESOURCE_LIMITS.join(', ')}, each a positive number`,
     ok: (v) =>
@@ -322,6 +329,7 @@ export interface ResolvedPoolOptions {
   readonly queueSize: number;
   readonly concurrency: number;
   readonly threadIdleTimeout: number;
+  readonly niceIncrement: number;
   readonly recycleAfter: { readonly requests: number; readonly ms: number; readonly heapMb: number };
   readonly batchMicros: number;
   readonly prefix: string;
@@ -373,6 +381,7 @@ export function resolvePoolOptions(options: unknown = {}, where = 'createWorkerP
     queueSize: given.queueSize ?? 1024,
     concurrency: given.concurrency ?? 64,
     threadIdleTimeout: given.threadIdleTimeout ?? 30_000,
+    niceIncrement: given.niceIncrement ?? 10,
     recycleAfter: {
       requests: given.recycleAfter?.requests ?? Number.POSITIVE_INFINITY,
       ms: given.recycleAfter?.ms ?? Number.POSITIVE_INFINITY,

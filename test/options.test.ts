@@ -47,6 +47,7 @@ const POOL: Record<string, Case> = {
   queueSize: { ...wholeNumber(0, 2 ** 30) },
   concurrency: wholeNumber(1, 65536),
   threadIdleTimeout: wholeNumber(0, MS),
+  niceIncrement: wholeNumber(0, 19),
   resourceLimits: {
     good: [{}, { maxOldGenerationSizeMb: 64 }, { stackSizeMb: 0.5, maxYoungGenerationSizeMb: undefined }],
     bad: [
@@ -262,6 +263,7 @@ describe('the bounds of a pool', () => {
       queueSize: 1024,
       concurrency: 64,
       threadIdleTimeout: 30_000,
+      niceIncrement: 10,
       prefix: 'offloop-worker-',
       batchMicros: 1000,
       recycleAfter: {

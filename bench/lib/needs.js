@@ -13,6 +13,20 @@ export class NeedsError extends Error {
   exitCode = 2;
 }
 
+/**
+ * Run a program of the bench. What it cannot do without is said in a sentence, and ends it with a 2.
+ * @param {() => Promise<number>} main returns the exit code
+ */
+export async function asProgram(main) {
+  try {
+    process.exitCode = await main();
+  } catch (error) {
+    if (!(error instanceof NeedsError)) throw error;
+    log(error.message);
+    process.exitCode = error.exitCode;
+  }
+}
+
 export function hasBuild() {
   return existsSync(`${root}/dist/index.js`);
 }

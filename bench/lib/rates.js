@@ -1,9 +1,37 @@
 // What the scenarios have in common that measure several closed loops on each server.
+import { checkAnswer } from './answer.js';
 import { bars, fromSpread } from './charts.js';
+import { closedLoops, errorsIn, inOrder } from './closed-loops.js';
 import { perRound } from './figures.js';
-import { finished } from './rounds.js';
+import { finished, measureRounds } from './rounds.js';
 import { median, spread } from './stats.js';
 import { number, table } from './table.js';
+
+/**
+ * Rounds of the same loops on all servers: what `run` of such a scenario does.
+ * @param {readonly import('./rounds.js').Entry[]} entries
+ * @param {readonly import('./closed-loops.js').Loop[]} loops
+ * @param {import('../run.js').Settings} settings
+ * @param {number} usual connections if the settings do not say
+ */
+export async function runLoops(entries, loops, settings, usual) {
+  const { rounds, duration, warmup, connections = usual, smoke } = settings;
+  const servers = await measureRounds(entries, {
+    rounds,
+    measure: async (server) => {
+      for (const { path, ...expected } of loops) await checkAnswer(server.url + path, expected);
+      const results = await closedLoops(server, loops, {
+        duration,
+        warmup: Math.min(1, warmup),
+        connections,
+        smoke,
+      });
+      return { ok: errorsIn(results) === 0, loops: results };
+    },
+    describe: describeLoops,
+  });
+  return { load: { rounds, duration, connections }, servers, figures: [], ok: inOrder(servers) };
+}
 
 /**
  * A table of answers a second: a row for each server, a column for each loop.
@@ -73,7 +101,7 @@ export function ratesChart(title, servers, names) {
 }
 
 /** One line of progress. */
-export const describeLoops = ({ loops }) =>
+const describeLoops = ({ loops }) =>
   Object.entries(loops)
     .map(
       ([name, { perSecond, errors }]) =>

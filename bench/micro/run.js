@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { log } from '../lib/log.js';
 import { machineFacts } from '../lib/machine.js';
-import { NeedsError, needPeers } from '../lib/needs.js';
+import { asProgram, NeedsError, needPeers } from '../lib/needs.js';
 import { busyText, machineText, reportOf } from '../lib/report.js';
 import { keep, readable } from '../lib/results.js';
 import { micro } from './report.js';
@@ -20,13 +20,7 @@ options:
 const CALLS = 200;
 const BATCHES = [1, 20, 100];
 
-try {
-  process.exitCode = await main();
-} catch (error) {
-  if (!(error instanceof NeedsError)) throw error;
-  log(error.message);
-  process.exitCode = error.exitCode;
-}
+await asProgram(main);
 
 async function main() {
   const { values, positionals } = parse();

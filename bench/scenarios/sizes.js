@@ -1,7 +1,4 @@
-import { checkAnswer } from '../lib/answer.js';
-import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
-import { cpuTable, describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
-import { measureRounds } from '../lib/rounds.js';
+import { cpuTable, ratesChart, ratesTable, runLoops } from '../lib/rates.js';
 import { bodyOf } from '../lib/sizes.js';
 import { failures } from '../lib/table.js';
 
@@ -38,20 +35,7 @@ export default {
   defaults: { rounds: 3, duration: 2 },
   entries,
 
-  async run({ entries, settings }) {
-    const { rounds, duration, connections = CONNECTIONS } = settings;
-    const servers = await measureRounds(entries, {
-      rounds,
-      measure: (server) => measure(server, { ...settings, connections }),
-      describe: describeLoops,
-    });
-    return {
-      load: { rounds, duration, connections },
-      servers,
-      figures: [],
-      ok: inOrder(servers),
-    };
-  },
+  run: ({ entries, settings }) => runLoops(entries, [...down, ...up], settings, CONNECTIONS),
 
   chart: ({ servers }) => ratesChart('Bodies by their size, down and up', servers, namesOf([...down, ...up])),
 
@@ -63,12 +47,3 @@ export default {
     ...failures(servers),
   ],
 };
-
-async function measure(server, settings) {
-  for (const { path, ...expected } of [...down, ...up]) await checkAnswer(server.url + path, expected);
-  const loops = await closedLoops(server, [...down, ...up], {
-    ...settings,
-    warmup: Math.min(1, settings.warmup),
-  });
-  return { ok: errorsIn(loops) === 0, loops };
-}

@@ -1,8 +1,5 @@
-import { checkAnswer } from '../lib/answer.js';
-import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
 import { whole } from '../lib/pieces.js';
-import { cpuTable, describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
-import { measureRounds } from '../lib/rounds.js';
+import { cpuTable, ratesChart, ratesTable, runLoops } from '../lib/rates.js';
 import { failures } from '../lib/table.js';
 
 const CONNECTIONS = 16;
@@ -25,20 +22,7 @@ export default {
   defaults: { rounds: 3, duration: 3 },
   entries,
 
-  async run({ entries, settings }) {
-    const { rounds, duration, connections = CONNECTIONS } = settings;
-    const servers = await measureRounds(entries, {
-      rounds,
-      measure: (server) => measure(server, { ...settings, connections }),
-      describe: describeLoops,
-    });
-    return {
-      load: { rounds, duration, connections },
-      servers,
-      figures: [],
-      ok: inOrder(servers),
-    };
-  },
+  run: ({ entries, settings }) => runLoops(entries, kinds, settings, CONNECTIONS),
 
   chart: ({ servers }) => ratesChart('A body in a hundred pieces', servers, names),
 
@@ -48,9 +32,3 @@ export default {
     ...failures(servers),
   ],
 };
-
-async function measure(server, settings) {
-  for (const { path, ...expected } of kinds) await checkAnswer(server.url + path, expected);
-  const loops = await closedLoops(server, kinds, { ...settings, warmup: Math.min(1, settings.warmup) });
-  return { ok: errorsIn(loops) === 0, loops };
-}

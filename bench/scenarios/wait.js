@@ -1,7 +1,5 @@
-import { checkAnswer } from '../lib/answer.js';
-import { closedLoops, errorsIn, inOrder } from '../lib/closed-loops.js';
-import { describeLoops, ratesChart, ratesTable } from '../lib/rates.js';
-import { finished, measureRounds } from '../lib/rounds.js';
+import { ratesChart, ratesTable, runLoops } from '../lib/rates.js';
+import { finished } from '../lib/rounds.js';
 import { median } from '../lib/stats.js';
 import { failures, number, table } from '../lib/table.js';
 
@@ -34,20 +32,7 @@ export default {
   defaults: { rounds: 3, duration: 3 },
   entries,
 
-  async run({ entries, settings }) {
-    const { rounds, duration, connections = CONNECTIONS } = settings;
-    const servers = await measureRounds(entries, {
-      rounds,
-      measure: (server) => measure(server, { ...settings, connections }),
-      describe: describeLoops,
-    });
-    return {
-      load: { rounds, duration, connections },
-      servers,
-      figures: [],
-      ok: inOrder(servers),
-    };
-  },
+  run: ({ entries, settings }) => runLoops(entries, kinds, settings, CONNECTIONS),
 
   chart: ({ servers }) => ratesChart('Handlers that wait', servers, names),
 
@@ -79,9 +64,3 @@ export default {
     `${load.connections} connections, so at most ${WAITS.map((ms) => `${number((load.connections * 1000) / ms)}/s at ${ms} ms`).join(' and ')}.`,
   ],
 };
-
-async function measure(server, settings) {
-  for (const { path, body } of kinds) await checkAnswer(server.url + path, { body });
-  const loops = await closedLoops(server, kinds, { ...settings, warmup: Math.min(1, settings.warmup) });
-  return { ok: errorsIn(loops) === 0, loops };
-}

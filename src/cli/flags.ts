@@ -157,6 +157,12 @@ export const SERVER_FLAGS: Readonly<Record<keyof ServerOptions, Flag | null>> = 
     allowed: "'shared', 'dedicated', 'true' or 'false'",
     help: "permessage-deflate: 'shared', 'dedicated' or 'false' (false)",
   },
+  niceIncrement: {
+    flag: 'nice-increment',
+    value: 'n',
+    read: number,
+    help: 'how much less urgent workers are than the process, on Linux (10)',
+  },
   threadIdleTimeout: {
     flag: 'thread-idle-timeout',
     value: 'ms',

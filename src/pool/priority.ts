@@ -1,26 +1,26 @@
 /**
- * Who goes first when every core is busy. On Linux each thread has a nice value of its own: workers run at 10, so that the
- * I/O thread is scheduled as soon as a packet comes; one that is stuck runs at 19 until it is ended, so that it is in
+ * Who goes first when every core is busy. On Linux each thread has a nice value of its own: that of workers is higher, so that
+ * the I/O thread is scheduled as soon as a packet comes; one that is stuck runs at 19 until it is ended, so that it is in
  * nobody's way. Elsewhere the number would apply to the whole process, and nothing is done. I/O thread.
  */
 import { readdirSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 
-const WORKER = 10;
+/** The least urgent there is. */
 const STUCK = 19;
 
 /** The kernel's number of a thread, undefined where it is not known. */
 export type Tid = number | undefined;
 
 /**
- * Do what starts one thread, and lower its priority before it has done anything: its start is 30 ms of work, which would
- * otherwise go before the handlers that run meanwhile.
+ * Do what starts one thread, and lower its priority by `increment` before it has done anything: its start is 30 ms of work, which
+ * would otherwise go before the handlers that run meanwhile.
  */
-export function startThread<T>(start: () => T): { result: T; tid: Tid } {
+export function startThread<T>(increment: number, start: () => T): { result: T; tid: Tid } {
   const before = new Set(threads());
   const result = start();
   const started = threads().filter((tid) => !before.has(tid));
-  for (const tid of started) lower(tid, Math.max(WORKER, ownPriority()));
+  for (const tid of started) lower(tid, Math.min(STUCK, ownPriority() + increment));
   return { result, tid: started.length === 1 ? started[0] : undefined };
 }
 

@@ -476,7 +476,9 @@ export class WorkerPool implements AsyncDisposable {
   private async runLife(life: Life, start: WorkerStart, port: MessagePort): Promise<void> {
     const { signal } = life.kill;
     const before = new Set(this.piscina.threads);
-    const { result, tid } = startThread(() => this.piscina.run(start, { transferList: [port], signal }));
+    const { result, tid } = startThread(this.options.niceIncrement, () =>
+      this.piscina.run(start, { transferList: [port], signal }),
+    );
     // Not necessarily the one that will take the task: one that was made for a life since withdrawn may be quicker.
     const made = this.piscina.threads.find((thread) => !before.has(thread));
     if (made !== undefined) {
