@@ -8,9 +8,11 @@
 import type { Payload } from './protocol.js';
 
 /** Bytes of the ring. */
-const CAPACITY = 64 * 1024;
+const CAPACITY = 512 * 1024;
 /** Larger answers take the lane: they would only push the others out. */
-const LARGEST = 8 * 1024;
+const LARGEST = 128 * 1024;
+/** Texts from so many characters on are delivered as the bytes that lie here: the engine would only make bytes of them again. */
+const LONG_TEXT = 512;
 
 /** Positions, in bytes since the start; both only ever grow (and wrap at 32 bits, of which the capacity is a divisor). */
 const WRITTEN = 0;
@@ -72,9 +74,12 @@ export class OutboxWriter extends Outbox {
   write(seq: number, status: number, head: string, payload: Payload, flags: number, micros: number): boolean {
     // A character of a string is three bytes of UTF-8 at most.
     const headMost = head.length * 3;
+    const isLong = typeof payload === 'string' && payload.length >= LONG_TEXT;
     const payloadMost =
       typeof payload === 'string'
-        ? payload.length * 3
+        ? isLong
+          ? Buffer.byteLength(payload)
+          : payload.length * 3
         : payload instanceof Uint8Array
           ? payload.byteLength
           : 0;
@@ -106,8 +111,10 @@ export class OutboxWriter extends Outbox {
     let kind: number = KIND.null;
     let payloadLength = 0;
     if (typeof payload === 'string') {
-      payloadLength = bytes.write(payload, from + headLength, 'utf8');
-      kind = payloadLength === payload.length ? KIND.ascii : KIND.string;
+      // All ASCII is the same in Latin-1, for a third of the price.
+      const isAscii = isLong && payloadMost === payload.length;
+      payloadLength = bytes.write(payload, from + headLength, isAscii ? 'latin1' : 'utf8');
+      kind = isLong ? KIND.bytes : payloadLength === payload.length ? KIND.ascii : KIND.string;
     } else if (typeof payload === 'number') {
       kind = KIND.number;
       payloadLength = payload;
@@ -133,7 +140,7 @@ export class OutboxWriter extends Outbox {
   }
 }
 
-/** Gets each answer as it was written. */
+/** Gets each answer as it was written. Bytes lie where the worker will write again: they are for the time of the call. */
 export type OnAnswer = (
   seq: number,
   status: number,
@@ -145,6 +152,8 @@ export type OnAnswer = (
 
 export class OutboxReader extends Outbox {
   private read = 0;
+  /** An answer is being delivered. */
+  private delivering = false;
   /** Texts of the heads that have a number. */
   private readonly heads: string[] = [];
   /** The ring from `textFrom` to `textTo` as a text, whatever stands there. */
@@ -154,7 +163,7 @@ export class OutboxReader extends Outbox {
 
   /** Deliver what is there. Returns whether there was anything. */
   drain(deliver: OnAnswer): boolean {
-    const { fields, bytes } = this;
+    const { fields, bytes, delivering } = this;
     const from = this.read;
     this.textTo = 0;
     // Looked up each time: what is delivered may lead to another drain, and to more being written.
@@ -191,13 +200,20 @@ export class OutboxReader extends Outbox {
             : bytes.latin1Slice(end, end + payloadLength);
       else if (kind === KIND.string) payload = bytes.utf8Slice(end, end + payloadLength);
       else if (kind === KIND.number) payload = payloadLength;
-      else if (kind === KIND.bytes) payload = Uint8Array.from(bytes.subarray(end, end + payloadLength));
+      else if (kind === KIND.bytes)
+        payload = new Uint8Array(bytes.buffer, bytes.byteOffset + end, payloadLength);
       const length = FIELD_BYTES + headLength + (kind === KIND.number ? 0 : payloadLength);
       // Before it is delivered, so that it is not read twice whatever that leads to.
       this.read = (this.read + align(length)) | 0;
-      deliver(seq, status, head, payload, flags, micros);
+      this.delivering = true;
+      try {
+        deliver(seq, status, head, payload, flags, micros);
+      } finally {
+        this.delivering = delivering;
+      }
     }
-    Atomics.store(this.positions, READ, this.read);
+    // Not within a delivery: its bytes are still wanted.
+    if (!delivering) Atomics.store(this.positions, READ, this.read);
     return this.read !== from;
   }
 

@@ -35,6 +35,7 @@ const VALUES: Record<string, [text: string, value: unknown]> = {
   recycleAfter: ['requests=10,heapMb=1.5', { requests: 10, heapMb: 1.5 }],
   resourceLimits: ['maxOldGenerationSizeMb=64', { maxOldGenerationSizeMb: 64 }],
   execArgv: ['--no-warnings,--trace-uncaught', ['--no-warnings', '--trace-uncaught']],
+  niceIncrement: ['5', 5],
   prefix: ['w-', 'w-'],
   serverHeader: ['none', null],
 };

@@ -499,8 +499,7 @@ export class Exchange
     this.answeredYet = true;
     if (this.flow?.ended === false) {
       this.hook();
-      // The bytes of an inline handler may change by the time.
-      const kept = payload instanceof Uint8Array ? payload.slice() : payload;
+      const kept = keepable(payload);
       this.leaveBody(this.flow).send({ status, head, payload: kept, flags }, this.host.stopping);
     } else {
       this.sendOut(status, head, payload, flags);
@@ -526,10 +525,10 @@ export class Exchange
     if (this.flow?.tooLarge === true) this.mustClose = true;
     const close = this.closing;
     if (close && this.corked) {
-      // Not in this turn, for the reason given at `refuseLater`. The bytes of an inline handler may change by then.
+      // Not in this turn, for the reason given at `refuseLater`.
       this.hook();
       this.corked = false;
-      const kept = payload instanceof Uint8Array ? payload.slice() : payload;
+      const kept = keepable(payload);
       setImmediate(() => {
         if (!this.over) this.put(status, head, kept, flags, true);
       });
@@ -581,7 +580,7 @@ export class Exchange
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload;
     const writeHead = (): void => this.host.writer.begin(this.res, status, head, flags, this.closing);
     this.writer = new BodyWriter(this.res, this, writeHead, bytes.byteLength, this.host.secure);
-    // An inline handler may do what it likes with its bytes after this.
+    // They may change after this, see `keepable`.
     this.writer.write(bytes, true);
   }
 
@@ -679,6 +678,10 @@ export class Exchange
     return true;
   }
 }
+
+/** Bytes of an inline handler may change as soon as it has returned, and those of an outbox when it goes on. A Buffer's `slice` is no copy. */
+const keepable = (payload: Payload): Payload =>
+  payload instanceof Uint8Array ? new Uint8Array(payload) : payload;
 
 /** What the engine's cork is to write: it calls back before it returns, so that one function serves all. */
 interface Job {
