@@ -5,7 +5,7 @@
 import { getHeapStatistics } from 'node:v8';
 import { type MessagePort, threadId } from 'node:worker_threads';
 import { headOf, processClock, splitBatch, targetOf, waitedOf } from '../batch.js';
-import { Parcel, textOf, unpacked } from '../bytes.js';
+import { bytesOf, Parcel, textOf, unpacked } from '../bytes.js';
 import { OffloopError, toErrorRecord } from '../errors.js';
 import { OutboxWriter } from '../outbox.js';
 import {
@@ -471,9 +471,12 @@ class WorkerThread implements ChannelOpener {
     if (status === STATUS_TAKEN) this.op(OP.done, '', seq, held, null);
     else if (this.outbox.write(seq, status, head, payload, flags, held)) this.news = true;
     else {
-      const transfer =
-        owned === true && payload instanceof Uint8Array ? [payload.buffer as ArrayBuffer] : undefined;
-      this.send({ kind: 'answer', seq, status, head, payload, flags, micros: held }, transfer);
+      // A text would be copied twice on its way, and made bytes on the I/O thread.
+      const isText = typeof payload === 'string';
+      const sent = isText ? bytesOf(payload) : payload;
+      const isOurs = sent instanceof Uint8Array && (isText || owned === true);
+      const transfer = isOurs ? [sent.buffer as ArrayBuffer] : undefined;
+      this.send({ kind: 'answer', seq, status, head, payload: sent, flags, micros: held }, transfer);
     }
   }
 
