@@ -27,9 +27,13 @@ export function textOf(data: ArrayBuffer | Uint8Array): string {
 /** A text as UTF-8, in memory that is only for it. */
 export function bytesOf(text: string): Uint8Array<ArrayBuffer> {
   const bytes = Buffer.allocUnsafeSlow(Buffer.byteLength(text));
-  // All ASCII is the same in Latin-1, for a third of the price.
-  bytes.write(text, bytes.byteLength === text.length ? 'latin1' : 'utf8');
+  writeText(bytes, text, bytes.byteLength);
   return bytes as Uint8Array<ArrayBuffer>;
+}
+
+/** Write a text of `length` bytes of UTF-8 to `at`. All ASCII is the same in Latin-1, for a third of the price. */
+export function writeText(bytes: Buffer, text: string, length: number, at = 0): void {
+  bytes.write(text, at, length === text.length ? 'latin1' : 'utf8');
 }
 
 /** Bytes below which a piece of memory travels in a {@link Parcel}. */

@@ -5,6 +5,7 @@
  *
  * Belongs to no thread; {@link OutboxWriter} is used in a worker, {@link OutboxReader} on the I/O thread.
  */
+import { writeText } from './bytes.js';
 import type { Payload } from './protocol.js';
 
 /** Bytes of the ring. */
@@ -50,6 +51,12 @@ type SlicingBuffer = Buffer & {
   utf8Slice(start: number, end: number): string;
 };
 
+/** A character of a string is three bytes of UTF-8 at most. */
+function mostBytes(payload: Payload): number {
+  if (typeof payload === 'string') return payload.length * 3;
+  return payload instanceof Uint8Array ? payload.byteLength : 0;
+}
+
 class Outbox {
   protected readonly positions: Int32Array;
   protected readonly fields: Int32Array;
@@ -72,17 +79,9 @@ export class OutboxWriter extends Outbox {
 
   /** Write an answer. Returns false when there is no room for it, or it is too large: it must take the lane then. */
   write(seq: number, status: number, head: string, payload: Payload, flags: number, micros: number): boolean {
-    // A character of a string is three bytes of UTF-8 at most.
-    const headMost = head.length * 3;
+    const headMost = mostBytes(head);
     const isLong = typeof payload === 'string' && payload.length >= LONG_TEXT;
-    const payloadMost =
-      typeof payload === 'string'
-        ? isLong
-          ? Buffer.byteLength(payload)
-          : payload.length * 3
-        : payload instanceof Uint8Array
-          ? payload.byteLength
-          : 0;
+    const payloadMost = isLong ? Buffer.byteLength(payload) : mostBytes(payload);
     const most = align(FIELD_BYTES + headMost + payloadMost);
     if (most > LARGEST || (typeof payload === 'number' && payload > MOST_NUMBER)) return false;
     let at = this.written & (CAPACITY - 1);
@@ -110,11 +109,13 @@ export class OutboxWriter extends Outbox {
     }
     let kind: number = KIND.null;
     let payloadLength = 0;
-    if (typeof payload === 'string') {
-      // All ASCII is the same in Latin-1, for a third of the price.
-      const isAscii = isLong && payloadMost === payload.length;
-      payloadLength = bytes.write(payload, from + headLength, isAscii ? 'latin1' : 'utf8');
-      kind = isLong ? KIND.bytes : payloadLength === payload.length ? KIND.ascii : KIND.string;
+    if (isLong) {
+      kind = KIND.bytes;
+      payloadLength = payloadMost;
+      writeText(bytes, payload, payloadLength, from + headLength);
+    } else if (typeof payload === 'string') {
+      payloadLength = bytes.write(payload, from + headLength, 'utf8');
+      kind = payloadLength === payload.length ? KIND.ascii : KIND.string;
     } else if (typeof payload === 'number') {
       kind = KIND.number;
       payloadLength = payload;

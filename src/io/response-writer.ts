@@ -1,6 +1,7 @@
 /** Puts answers on the wire. The one place that knows how the engine wants them. */
 import type { STATUS_CODES } from 'node:http';
 import { createRequire } from 'node:module';
+import { writeText } from '../bytes.js';
 import { FLAG_SERVER, type Payload } from '../protocol.js';
 import type { EngineResponse } from './engine.js';
 
@@ -19,6 +20,19 @@ function reason(status: number): string {
 /** Whole heads are remembered, since a server gives the same few over and over: so many, of at most so many characters. */
 const MEMORY = 512;
 const MEMORABLE = 256;
+
+/** Texts from so many characters on are made bytes here: the engine takes twice as long for that. */
+const LONG_TEXT = 2048;
+
+/** Where that is done, again and again: what the engine has been given it does not look at twice. */
+let scratch = Buffer.allocUnsafeSlow(0);
+
+function inScratch(text: string): Uint8Array {
+  const length = Buffer.byteLength(text);
+  if (length > scratch.byteLength) scratch = Buffer.allocUnsafeSlow(length);
+  writeText(scratch, text, length);
+  return new Uint8Array(scratch.buffer, 0, length);
+}
 
 export class ResponseWriter {
   /** Status line and our own header lines, by status. */
@@ -81,7 +95,9 @@ export class ResponseWriter {
       return;
     }
     res.writeStatus(whole);
-    res.end(typeof payload === 'number' ? '' : payload, close);
+    if (typeof payload === 'number') res.end('', close);
+    else if (typeof payload === 'string' && payload.length >= LONG_TEXT) res.end(inScratch(payload), close);
+    else res.end(payload, close);
   }
 
   /** The head of a response whose body follows, see body-writer.ts. Must run in the engine's own callback or in `cork`. */
