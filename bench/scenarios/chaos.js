@@ -95,8 +95,8 @@ async function measure(server, duration, smoke) {
   const violations = {
     // Neither answered by the handler nor 500: a refusal, a connection cut, another request's answer.
     otherAnswers: all.requests - ok - failed.length - hung.length - refused.length,
-    // It had not started, so it should have run on another thread.
-    failedUnstarted: failed.filter((id) => never.has(id)).length,
+    // It had not started, so it should have run on another thread. Some were ended before their handler could say which it is.
+    failedUnstarted: Math.max(0, failed.filter((id) => never.has(id)).length - starts.unnamed),
     answeredUnstarted: starts.never.filter((id) => ![failed, hung, refused].some((ids) => ids.includes(id)))
       .length,
   };

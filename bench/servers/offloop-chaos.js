@@ -11,6 +11,8 @@ const REQUESTS_AT_MOST = 2 ** 25;
 
 const starts = new Uint8Array(new SharedArrayBuffer(REQUESTS_AT_MOST));
 setEnvironmentData('bench.starts', starts.buffer);
+const calls = new Int32Array(new SharedArrayBuffer(8));
+setEnvironmentData('bench.calls', calls.buffer);
 
 const { handler: _, mounts, ...asked } = options;
 const { log, loggers } = keepLog();
@@ -30,11 +32,12 @@ answerDriver({
     clearInterval(timer);
     return kills;
   },
-  /** Which of the first `total` requests were never started, and which more than once. */
+  /** Which of the first `total` requests were never started, and which more than once; how many were before they could say which they are. */
   starts: (total) => {
     const ids = (wrong) =>
       [...starts.subarray(0, total).entries()].flatMap(([id, times]) => (wrong(times) ? [id] : []));
-    return { never: ids((times) => times === 0), twice: ids((times) => times > 1) };
+    const unnamed = Atomics.load(calls, 0) - Atomics.load(calls, 1);
+    return { never: ids((times) => times === 0), twice: ids((times) => times > 1), unnamed };
   },
 });
 ready(server.port, () => server.stop({ timeout: 1000 }));
