@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { reportOf } from './report.js';
 
 const folder = new URL('../results/', import.meta.url);
+const root = new URL('../../', import.meta.url).href;
 const fileOf = (name) => new URL(`${name}.json`, folder);
 
 /** Lists that are longer are left out when nothing of the report depends on them. */
@@ -30,7 +31,9 @@ export function keep(scenario, run) {
     1,
   );
   mkdirSync(folder, { recursive: true });
-  writeFileSync(fileOf(scenario.name), `${saysTheSame(scenario, short, whole) ? short : whole}\n`);
+  const kept = saysTheSame(scenario, short, whole) ? short : whole;
+  // Stacks in a log need not say where on this machine the project lies.
+  writeFileSync(fileOf(scenario.name), `${kept.replaceAll(root, '')}\n`);
 }
 
 function saysTheSame(scenario, short, whole) {
