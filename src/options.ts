@@ -72,8 +72,8 @@ export interface WorkerPoolOptions {
    */
   recycleAfter?: RecycleAfter;
   /**
-   * Microseconds of expected work that travel to a worker at once; whatever is expected to take longer travels alone.
-   * 0 = everything does. Default 1000.
+   * Microseconds of expected work that travel to a worker at once; whatever is expected to take longer travels alone,
+   * while its worker is at something else only if both take at most 2 ms on average. 0 = everything travels alone, to a worker with nothing to do. Default 1000.
    */
   batchMicros?: number;
   /** Names of the workers in `stats()` and logs: prefix and a number. Default 'offloop-worker-'. */
