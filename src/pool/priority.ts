@@ -7,7 +7,7 @@ import { readdirSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';
 
 /** The least urgent there is. */
-const STUCK = 19;
+const LEAST_URGENT = 19;
 
 /** The kernel's number of a thread, undefined where it is not known. */
 export type Tid = number | undefined;
@@ -20,13 +20,13 @@ export function startThread<T>(increment: number, start: () => T): { result: T; 
   const before = new Set(threads());
   const result = start();
   const started = threads().filter((tid) => !before.has(tid));
-  for (const tid of started) lower(tid, Math.min(STUCK, ownPriority() + increment));
+  for (const tid of started) lower(tid, Math.min(LEAST_URGENT, ownPriority() + increment));
   return { result, tid: started.length === 1 ? started[0] : undefined };
 }
 
 /** Get a stuck thread out of the way. There is no way back without privileges. */
 export function stepAside(tid: Tid): void {
-  if (tid !== undefined) lower(tid, STUCK);
+  if (tid !== undefined) lower(tid, LEAST_URGENT);
 }
 
 function threads(): number[] {
