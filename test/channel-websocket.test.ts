@@ -1,11 +1,12 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { Client, SCRIPT, type Step, target } from './support/channel-client.js';
-import { WAYS } from './support/http-raw.js';
+import { RawClient, WAYS } from './support/http-raw.js';
 import { gate, log } from './support/pool-client.js';
 import { startServer, type TestServer, until } from './support/server.js';
+import { frame, handshake, OPCODE, RawWebSocket } from './support/ws-raw.js';
 
 describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
   let test: TestServer;
@@ -630,22 +631,27 @@ describe.each(WAYS)('a WebSocket of $way', ({ dispatch }) => {
 });
 
 describe('a young server', () => {
-  it.each([true, false])(
-    'cuts no WebSocket that it has just accepted (dispatch: %s)',
-    async (dispatch) => {
-      // In a process of its own: what went wrong once did while its code was being compiled.
-      const source = `
+  // In a process of its own: what can go wrong depends on what else happens to its memory.
+  const startChild = async (dispatch: boolean, env: NodeJS.ProcessEnv): Promise<[ChildProcess, number]> => {
+    const source = `
       import { runServer } from 'offloop';
       const server = await runServer('test/fixtures/channels/accept.mjs', { port: 0, ip: '127.0.0.1', dispatch: ${dispatch} });
       process.send(server.port);
-      process.on('message', () => server.stop());
       process.on('disconnect', () => process.exit());`;
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    onTestFinished(() => void child.kill());
+    const [port] = (await once(child, 'message')) as [number];
+    return [child, port];
+  };
+
+  it.each([true, false])(
+    'cuts no WebSocket that it has just accepted (dispatch: %s)',
+    async (dispatch) => {
       for (let round = 0; round < 5; round++) {
-        const child = spawn(process.execPath, ['--input-type=module', '--eval', source], {
-          stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-        });
-        onTestFinished(() => void child.kill());
-        const [port] = (await once(child, 'message')) as [number];
+        const [child, port] = await startChild(dispatch, {});
         const open: WebSocket[] = [];
         for (let i = 0; i < 100; i++) {
           const socket = new WebSocket(`ws://127.0.0.1:${port}/?room${i % 3}`);
@@ -658,5 +664,31 @@ describe('a young server', () => {
       }
     },
     60_000,
+  );
+
+  // An upgrade frees some of the memory of a connection, and the engine looks there again. What glibc writes there, where all
+  // threads may take it, says that the connection is to be closed.
+  const overwritten = { MALLOC_PERTURB_: '16', GLIBC_TUNABLES: 'glibc.malloc.tcache_count=1' };
+  it.each([
+    { dispatch: true, body: '' },
+    { dispatch: true, body: 'hello' },
+    { dispatch: false, body: '' },
+    { dispatch: false, body: 'hello' },
+  ])(
+    'nor one of many whose memory somebody else gets (dispatch: $dispatch, body: "$body")',
+    async ({ dispatch, body }) => {
+      const [, port] = await startChild(dispatch, overwritten);
+      const sockets: RawWebSocket[] = [];
+      for (let i = 0; i < 50; i++) {
+        const client = await RawClient.open(port, '127.0.0.1', undefined);
+        client.send(handshake(`/?${i}`, `Content-Length: ${body.length}`) + body);
+        sockets.push(await RawWebSocket.opened(client));
+      }
+      for (const socket of sockets) expect(await socket.text()).toBe('one more');
+      // Whoever answers has been read from after all that.
+      for (const socket of sockets) socket.send(frame(OPCODE.ping, 'there?'));
+      for (const socket of sockets)
+        expect(await socket.next()).toMatchObject({ opcode: OPCODE.pong, payload: Buffer.from('there?') });
+    },
   );
 });

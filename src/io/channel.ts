@@ -64,6 +64,8 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
   private sent = 0;
   private tracked = false;
   private corked = false;
+  /** The upgrade has returned. */
+  private known = false;
   private ended = false;
   private closedAs: { readonly code: number; readonly reason: string } | undefined;
 
@@ -158,6 +160,8 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
   // ----------------------------------------------------------------------------------------------- from the engine
 
   opened({ opened, publishElsewhere }: UpgradeContext['last']): void {
+    this.known = true;
+    if (this.ended) return;
     this.ws = opened;
     this.publishElsewhere = publishElsewhere;
   }
@@ -181,11 +185,18 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     if (this.ended) return;
     this.ended = true;
     this.ws = undefined;
+    const text = Buffer.from(reason).toString();
+    if (this.known) this.tellOfEnd(code, text);
+    // Its owner gets to know the line when the upgrade returns, and could make nothing of the end of one it does not know.
+    else setImmediate(() => this.tellOfEnd(code, text));
+  }
+
+  private tellOfEnd(code: number, reason: string): void {
     const { closedAs } = this;
     this.guard(() => {
       const told =
         closedAs === undefined
-          ? this.report(code, Buffer.from(reason).toString())
+          ? this.report(code, reason)
           : this.owner.closed(this, 'server-close', closedAs.code, closedAs.reason);
       this.host.channelClosed(this, told);
     });

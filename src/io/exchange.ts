@@ -62,6 +62,9 @@ const LARGE_LAST = 16 * 1024;
 /** Ms after which a client that takes nothing of a streamed answer is cut while its body waits; otherwise the engine does that. */
 const STALLED = 10_000;
 
+/** Bytes that an upgrade frees behind what the connection keeps, by build of the engine and where its memory lies. */
+const FREED = [72, 104, 88];
+
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
 
 /**
@@ -165,8 +168,23 @@ export class Exchange
   }
 
   bodyReady(): void {
-    this.corked = true;
-    this.dispatch();
+    if (this.upgradeContext !== undefined) {
+      this.dispatchLater();
+    } else {
+      this.corked = true;
+      this.dispatch();
+    }
+  }
+
+  /** An upgrade takes memory away with which the engine goes on when it has told of the last of a body. */
+  private dispatchLater(): void {
+    setImmediate(() => {
+      try {
+        this.dispatch();
+      } catch (error) {
+        this.rescue(error);
+      }
+    });
   }
 
   bodyTooLarge(size: number, most: number): void {
@@ -290,11 +308,8 @@ export class Exchange
       this.over = true;
       this.host.channelOpened(line);
       const upgrade = res.upgrade.bind(res, { line }, key, protocol, extensions, upgradeContext.native);
-      // No function of ours may run between the upgrade and the end of the cork. The engine looks at the memory of the
-      // response once more then, part of which is free by now; what the compiler puts there, when such a function gets
-      // warm, can look like a connection that is to be closed.
       if (this.corked) upgrade();
-      else res.cork(upgrade);
+      else corkUpgrade(res, upgrade);
       line.opened(upgradeContext.last);
     } catch (error) {
       this.host.broken(error);
@@ -721,4 +736,23 @@ function stackOf(error: unknown): string {
   } catch {
     return 'unprintable error';
   }
+}
+
+/**
+ * Run an upgrade, and send what it writes as one packet.
+ *
+ * When the cork ends, the engine looks once more at the memory of the response, and part of it is free by then: what somebody else
+ * has written there may say that the connection is to be closed. So nobody may get it in between.
+ * - Other threads do not while it is among the few free blocks of a size that the allocator keeps for the thread that has freed
+ *   them. There is room for one more when one has just been taken.
+ * - This thread allocates most when the compiler is done with a function that has got warm. So `upgrade` has to be one without
+ *   code of its own, as the engine's `open` is.
+ */
+function corkUpgrade(res: EngineResponse, upgrade: () => void): void {
+  for (const bytes of FREED) {
+    // Zeroed memory does not come from those few, but fills them up if there is more: taking the last of them would do so, too.
+    new ArrayBuffer(bytes);
+    Buffer.allocUnsafeSlow(bytes);
+  }
+  res.cork(upgrade);
 }

@@ -77,6 +77,11 @@ export class RawWebSocket {
   static async open(port: number, target = '/', ...headers: string[]): Promise<RawWebSocket> {
     const client = await RawClient.open(port);
     client.send(handshake(target, ...headers));
+    return await RawWebSocket.opened(client);
+  }
+
+  /** Of a client that has sent a handshake. */
+  static async opened(client: RawClient): Promise<RawWebSocket> {
     const head = await client.head();
     if (!head.startsWith('HTTP/1.1 101 ')) throw new Error(`refused: ${head}`);
     return new RawWebSocket(client, head);
