@@ -11,6 +11,32 @@ export function payloadSize(payload: Payload): number | null {
   return payload === null || typeof payload === 'number' ? payload : sizeOf(payload);
 }
 
+/** Memory for `size` bytes that will all be written: what was there before has not been cleared. */
+export function memoryFor(size: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
+}
+
+/** Bytes from which {@link copyInto} is faster by a call of Node's. */
+const NATIVE_FROM = 256;
+
+/**
+ * Copy all of `source` to where `at` is in `target`. Either may be shared memory, between which and other memory V8's `set`
+ * copies byte by byte, unless both lie alike: 64 KiB take it twenty times as long.
+ */
+export function copyInto(target: Uint8Array, source: Uint8Array, at: number): void {
+  const { byteLength } = source;
+  if (byteLength < NATIVE_FROM) target.set(source, at);
+  else Buffer.prototype.fill.call(target, source, at, at + byteLength);
+}
+
+/** A copy of memory that may be shared. */
+export function cloneOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (bytes.byteLength < NATIVE_FROM) return new Uint8Array(bytes);
+  const copy = memoryFor(bytes.byteLength);
+  copyInto(copy, bytes, 0);
+  return copy;
+}
+
 /** A copy of memory that is not ours. For a few bytes `slice` takes ten times as long. */
 export function copyOf(data: ArrayBuffer): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new Uint8Array(data));

@@ -34,6 +34,7 @@ export class InlineDispatcher implements Dispatcher, ChannelOpener {
   private readonly deadlines: Deadlines<Running>;
   private readonly handlerTimeout: number;
   readonly isOneOfMany = false;
+  readonly crossesThreads = false;
 
   constructor(
     private readonly handler: Handler,

@@ -32,6 +32,7 @@ import {
 const MOST_WAITING = 16 * 1024 * 1024;
 
 export class NativeDispatcher implements Dispatcher {
+  readonly crossesThreads = false;
   private readonly deadlines: Deadlines<Running>;
 
   constructor(

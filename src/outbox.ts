@@ -5,7 +5,7 @@
  *
  * Belongs to no thread; {@link OutboxWriter} is used in a worker, {@link OutboxReader} on the I/O thread.
  */
-import { writeText } from './bytes.js';
+import { copyInto, writeText } from './bytes.js';
 import type { Payload } from './protocol.js';
 
 /** Bytes of the ring. */
@@ -122,7 +122,7 @@ export class OutboxWriter extends Outbox {
     } else if (payload !== null) {
       kind = KIND.bytes;
       payloadLength = payload.byteLength;
-      bytes.set(payload, from + headLength);
+      copyInto(bytes, payload, from + headLength);
     }
     const i = at >> 2;
     fields[i] = seq;

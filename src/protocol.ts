@@ -79,7 +79,8 @@ export interface Invocation {
   readonly head: PackedHead;
   /**
    * The whole request body, or null when there is none. Its buffer is exactly as large and, from {@link SHARE_FROM} bytes
-   * on, shared: it crosses threads without a copy, and is still here if the invocation has to be given to another worker.
+   * on, shared if it is for other threads: it crosses without a copy, and is still here if the invocation has to be given
+   * to another worker.
    */
   readonly body: Uint8Array | null;
   /** Set instead while the body is not complete: whoever runs the handler takes it from there. */
@@ -187,6 +188,8 @@ export interface TimeLimits {
 
 /** The door between sockets and threads: each mount has one. */
 export interface Dispatcher {
+  /** Whether handlers run on other threads than the I/O thread. */
+  readonly crossesThreads: boolean;
   /** Run it when there is a thread for it. Returns null when that is out of the question: it has been refused by then. */
   dispatch(invocation: Invocation): Accepted | null;
   /** The mount is gone: no more invocations will come. */

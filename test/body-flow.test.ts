@@ -83,6 +83,7 @@ function flow(limits: Partial<FlowLimits> = {}) {
     most: Number.POSITIVE_INFINITY,
     readyFrom: 0,
     declared: -1,
+    crossesThreads: true,
     ...limits,
   });
   onTestFinished(() => body.over('gone'));
@@ -106,6 +107,47 @@ describe('a body that is collected', () => {
       expect(body.flows).toBe(false);
       expect(socket.reading).toBe(true);
     }
+  });
+
+  it('is not shared when it stays on its thread', async () => {
+    const { socket, body } = flow({ readyFrom: 1024 * KB, crossesThreads: false });
+    const bytes = content(500 * KB);
+    await socket.give(bytes.subarray(0, 100 * KB));
+    await socket.give(bytes.subarray(100 * KB), true);
+    expect(body.whole !== null && Buffer.compare(body.whole, bytes)).toBe(0);
+    expect(body.whole?.buffer).toBeInstanceOf(ArrayBuffer);
+    expect(body.whole?.buffer.byteLength).toBe(500 * KB);
+  });
+
+  it('is the same when its length was known, however it is cut', async () => {
+    const size = 100 * KB;
+    const bytes = content(size);
+    for (const crossesThreads of [true, false]) {
+      for (const cuts of [[], [1], [size / 4 - 1, size / 4], [10, 20, size / 2, size - 1], [size]]) {
+        const { socket, owner, body } = flow({ readyFrom: 1024 * KB, declared: size, crossesThreads });
+        let at = 0;
+        for (const cut of cuts) {
+          await socket.give(bytes.subarray(at, cut));
+          at = cut;
+          expect(body.whole).toBeNull();
+        }
+        expect(owner.calls).toEqual([]);
+        await socket.give(bytes.subarray(at), true);
+        expect(owner.calls).toEqual(['ready']);
+        expect(body.whole !== null && Buffer.compare(body.whole, bytes)).toBe(0);
+        expect(body.whole?.buffer.byteLength).toBe(size);
+        expect(body.whole?.buffer instanceof SharedArrayBuffer).toBe(crossesThreads);
+        expect(body.flows).toBe(false);
+      }
+    }
+  });
+
+  it('leaves nothing when its client goes before all of it is there', async () => {
+    const { socket, body } = flow({ readyFrom: 1024 * KB, declared: 100 * KB });
+    await socket.give(content(50 * KB));
+    body.over('gone');
+    expect(body.whole).toBeNull();
+    expect(body.keptBytes).toBe(0);
   });
 
   it('is none when it is empty', async () => {

@@ -1,4 +1,5 @@
 import type { ReadableStream } from 'node:stream/web';
+import { cloneOf } from '../bytes.js';
 import { OffloopError } from '../errors.js';
 import {
   type Accept,
@@ -223,9 +224,7 @@ export class RingRequest implements HttpRequest, BodyRequest {
     if (root._copy === undefined) {
       const { buffer } = this._bytes;
       root._copy =
-        buffer instanceof ArrayBuffer
-          ? (this._bytes as Uint8Array<ArrayBuffer>)
-          : Uint8Array.from(this._bytes);
+        buffer instanceof ArrayBuffer ? (this._bytes as Uint8Array<ArrayBuffer>) : cloneOf(this._bytes);
     }
     return root._copy;
   }

@@ -2,7 +2,7 @@
  * The one table of what a handler may return, and how it goes to the wire. Runs on the thread of the handler, so that
  * encoding costs the I/O thread nothing; what leaves here has been checked and needs no second look.
  */
-import { payloadSize } from '../bytes.js';
+import { cloneOf, payloadSize } from '../bytes.js';
 import { OffloopTypeError } from '../errors.js';
 import { type Answer, FLAG_CLOSE, FLAG_NOTHING, FLAG_SERVER, type Payload } from '../protocol.js';
 import { type Parts, TEXT_TYPE, takeParts } from './fetch/response.js';
@@ -266,8 +266,7 @@ export function asBytes(body: object): Uint8Array | undefined {
   if (!ArrayBuffer.isView(body)) return undefined;
   if (body instanceof Uint8Array && body.byteLength <= IN_HEAP) return new Uint8Array(body);
   const { buffer, byteOffset, byteLength } = body;
-  if (buffer instanceof SharedArrayBuffer)
-    return Uint8Array.from(new Uint8Array(buffer, byteOffset, byteLength));
+  if (buffer instanceof SharedArrayBuffer) return cloneOf(new Uint8Array(buffer, byteOffset, byteLength));
   if (byteLength === 0) return new Uint8Array(0);
   if (byteLength === buffer.byteLength && body instanceof Uint8Array) return body;
   return new Uint8Array(buffer.slice(byteOffset, byteOffset + byteLength));

@@ -1,3 +1,4 @@
+import { copyInto, memoryFor } from '../bytes.js';
 import { BODY_WINDOW, type BodyProblem, type BodySink, type IncomingBody, SHARE_FROM } from '../protocol.js';
 import { Brake, type Braked } from './brake.js';
 import { ChunkBuffer } from './chunk-buffer.js';
@@ -34,7 +35,14 @@ export interface FlowLimits {
   readonly readyFrom: number;
   /** Content-Length, or -1. */
   readonly declared: number;
+  /** Whether it is to be read on another thread. */
+  readonly crossesThreads: boolean;
 }
+
+const NOTHING = new ArrayBuffer(0);
+
+/** The share of a declared length that has to be there for memory to be got for all of it: declaring costs a client nothing. */
+const BELIEVED_FROM = 1 / 4;
 
 /**
  * The body of one request on its way in: collected at first, and from a certain size on handed over as fast as its reader takes
@@ -51,6 +59,9 @@ export class BodyFlow implements IncomingBody, Braked {
 
   private phase: 'collecting' | 'flowing' | 'whole' | 'dropping' = 'collecting';
   private readonly kept = new ChunkBuffer();
+  /** Where all of it goes once that is worth it, and how much is there. */
+  private target: Uint8Array | undefined;
+  private filled = 0;
   private size = 0;
   private complete: Uint8Array | null = null;
   private reader: BodySink | undefined;
@@ -107,22 +118,39 @@ export class BodyFlow implements IncomingBody, Braked {
   }
 
   private collect(chunk: ArrayBuffer, isLast: boolean): void {
+    const { declared, readyFrom } = this.limits;
     if (isLast) {
-      // The engine takes its memory back when this callback returns; until then the last chunk may lie there.
-      this.becomeWhole(chunk);
+      if (this.size > 0) this.place(chunk, this.size);
+      this.becomeWhole();
       this.owner.bodyReady();
-      return;
+    } else if (declared <= readyFrom && this.size >= declared * BELIEVED_FROM && declared > 0) {
+      this.place(chunk, declared);
+    } else {
+      this.kept.push(chunk);
+      if (this.size <= readyFrom) return;
+      this.phase = 'flowing';
+      this.brake.check();
+      this.owner.bodyReady();
     }
-    this.kept.push(chunk);
-    if (this.size <= this.limits.readyFrom) return;
-    this.phase = 'flowing';
-    this.brake.check();
-    this.owner.bodyReady();
   }
 
-  private becomeWhole(last?: ArrayBuffer): void {
+  /** Copy a chunk to where it will stay, in the memory for a body of `size` bytes. */
+  private place(chunk: ArrayBuffer, size: number): void {
+    if (this.target === undefined) {
+      this.target =
+        this.limits.crossesThreads && size >= SHARE_FROM
+          ? new Uint8Array(new SharedArrayBuffer(size))
+          : memoryFor(size);
+      this.filled = this.kept.moveTo(this.target);
+    }
+    copyInto(this.target, new Uint8Array(chunk), this.filled);
+    this.filled += chunk.byteLength;
+  }
+
+  private becomeWhole(): void {
     this.phase = 'whole';
-    if (this.size > 0) this.complete = this.kept.join(last, this.size >= SHARE_FROM);
+    if (this.size > 0) this.complete = this.target ?? null;
+    this.target = undefined;
   }
 
   /**
@@ -130,8 +158,10 @@ export class BodyFlow implements IncomingBody, Braked {
    * somebody: what has come as a whole by then need not flow.
    */
   get whole(): Uint8Array | null {
-    if (this.phase === 'flowing' && this.ended && !this.claimed && this.problem === undefined)
+    if (this.phase === 'flowing' && this.ended && !this.claimed && this.problem === undefined) {
+      if (this.size > 0) this.place(NOTHING, this.size);
       this.becomeWhole();
+    }
     return this.complete;
   }
 
@@ -277,6 +307,7 @@ export class BodyFlow implements IncomingBody, Braked {
     this.reader = undefined;
     this.stopWaiting();
     this.kept.clear();
+    this.target = undefined;
     // What came as a whole stays readable.
     if (this.phase === 'whole') return;
     this.problem ??= problem;

@@ -1,5 +1,5 @@
 /** Writes a response body that comes bit by bit. */
-import { sizeOf } from '../bytes.js';
+import { cloneOf, sizeOf } from '../bytes.js';
 import type { EngineResponse } from './engine.js';
 
 /**
@@ -367,7 +367,7 @@ function flushAll(): void {
 }
 
 const copyOf = (data: string | Uint8Array): string | Uint8Array =>
-  typeof data === 'string' ? data : new Uint8Array(data);
+  typeof data === 'string' ? data : cloneOf(data);
 
 function join(first: Uint8Array | undefined, second: Uint8Array | undefined): Uint8Array {
   if (first === undefined || second === undefined) return (first ?? second) as Uint8Array;

@@ -1,3 +1,5 @@
+import { copyInto, memoryFor } from '../bytes.js';
+
 /** Chunks from this size on are kept as they are. */
 const LARGE = 16 * 1024;
 /** Smaller ones are put together into pieces of at least and at most so many bytes. */
@@ -6,7 +8,7 @@ const PIECE_TO = 64 * 1024;
 
 /** `slice` would clear the memory first. */
 function copyOf(chunk: ArrayBuffer): Uint8Array<ArrayBuffer> {
-  const copy = new Uint8Array(Buffer.allocUnsafeSlow(chunk.byteLength).buffer);
+  const copy = memoryFor(chunk.byteLength);
   copy.set(new Uint8Array(chunk));
   return copy;
 }
@@ -46,17 +48,14 @@ export class ChunkBuffer {
     return chunk;
   }
 
-  /** All of it, with `last` behind, in one buffer of exactly that size, shared or not. */
-  join(last: ArrayBuffer | undefined, shared: boolean): Uint8Array {
-    const size = this.bytes + (last?.byteLength ?? 0);
-    const whole = new Uint8Array(shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size));
+  /** Move all of it to the beginning of `target`. Returns how many bytes that were. */
+  moveTo(target: Uint8Array): number {
     let at = 0;
     for (let chunk = this.shift(); chunk !== undefined; chunk = this.shift()) {
-      whole.set(chunk, at);
+      copyInto(target, chunk, at);
       at += chunk.byteLength;
     }
-    if (last !== undefined) whole.set(new Uint8Array(last), at);
-    return whole;
+    return at;
   }
 
   clear(): void {

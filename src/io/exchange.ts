@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { cloneOf } from '../bytes.js';
 import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
   type Accept,
@@ -152,6 +153,7 @@ export class Exchange
         most: upgrades ? Math.min(maxBody, STREAM_FROM) : maxBody,
         readyFrom: streamBody && !upgrades ? 0 : STREAM_FROM,
         declared: length,
+        crossesThreads: this.mount.dispatcher.crossesThreads,
       });
       if (streamBody && !upgrades) this.dispatch();
     } else {
@@ -656,7 +658,12 @@ export class Exchange
     this.host.refused(refusal.status, refusal.event);
     const { res } = this;
     this.inCork(() => this.host.writer.writeAhead(res, refusal.status, refusal.text));
-    this.flow ??= new BodyFlow(res, this, { most: 0, readyFrom: 0, declared: -1 });
+    this.flow ??= new BodyFlow(res, this, {
+      most: 0,
+      readyFrom: 0,
+      declared: -1,
+      crossesThreads: false,
+    });
     this.cutWhenQuiet(this.flow);
   }
 
@@ -695,8 +702,7 @@ export class Exchange
 }
 
 /** Bytes of an inline handler may change as soon as it has returned, and those of an outbox when it goes on. A Buffer's `slice` is no copy. */
-const keepable = (payload: Payload): Payload =>
-  payload instanceof Uint8Array ? new Uint8Array(payload) : payload;
+const keepable = (payload: Payload): Payload => (payload instanceof Uint8Array ? cloneOf(payload) : payload);
 
 /** What the engine's cork is to write: it calls back before it returns, so that one function serves all. */
 interface Job {

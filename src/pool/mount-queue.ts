@@ -29,6 +29,7 @@ export interface MountStats {
  * slow ones can neither fill the queue nor keep the threads to themselves. Lives on the I/O thread.
  */
 export class MountQueue implements Dispatcher {
+  readonly crossesThreads = true;
   readonly queue = new TicketQueue();
   readonly times = new ServiceTimes();
   readonly queueWait = new Histogram();
