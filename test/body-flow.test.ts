@@ -123,7 +123,7 @@ describe('a body that is collected', () => {
     const size = 100 * KB;
     const bytes = content(size);
     for (const crossesThreads of [true, false]) {
-      for (const cuts of [[], [1], [size / 4 - 1, size / 4], [10, 20, size / 2, size - 1], [size]]) {
+      for (const cuts of [[], [1], [size / 2 - 1, size / 2], [10, 20, size / 4, size - 1], [size]]) {
         const { socket, owner, body } = flow({ readyFrom: 1024 * KB, declared: size, crossesThreads });
         let at = 0;
         for (const cut of cuts) {

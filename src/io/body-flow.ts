@@ -42,7 +42,7 @@ export interface FlowLimits {
 const NOTHING = new ArrayBuffer(0);
 
 /** The share of a declared length that has to be there for memory to be got for all of it: declaring costs a client nothing. */
-const BELIEVED_FROM = 1 / 4;
+const BELIEVED_FROM = 1 / 2;
 
 /**
  * The body of one request on its way in: collected at first, and from a certain size on handed over as fast as its reader takes
