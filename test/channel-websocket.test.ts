@@ -680,7 +680,7 @@ describe('a young server', () => {
       const [, port] = await startChild(dispatch, overwritten);
       const sockets: RawWebSocket[] = [];
       for (let i = 0; i < 50; i++) {
-        const client = await RawClient.open(port, '127.0.0.1', undefined);
+        const client = await RawClient.open(port, '127.0.0.1', null);
         client.send(handshake(`/?${i}`, `Content-Length: ${body.length}`) + body);
         sockets.push(await RawWebSocket.opened(client));
       }

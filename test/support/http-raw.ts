@@ -43,17 +43,17 @@ export class RawClient {
     socket.on('close', () => this.end('fin'));
   }
 
-  /** Connect; the connection is destroyed when the running test ends. */
+  /** Connect; the connection is destroyed when the running test ends. `tls`: null for none, whatever the tests run over. */
   static async open(
     to: number | string,
     host = '127.0.0.1',
-    tls: ConnectionOptions | undefined = overTls.tls && {},
+    tls: ConnectionOptions | null | undefined = overTls.tls && {},
   ): Promise<RawClient> {
     const wire = typeof to === 'number' ? connect({ port: to, host }) : connect(to);
     wire.setNoDelay(true);
-    const socket = tls === undefined ? wire : connectTls({ socket: wire, rejectUnauthorized: false, ...tls });
+    const socket = tls ? connectTls({ socket: wire, rejectUnauthorized: false, ...tls }) : wire;
     const connected = new Promise<void>((resolve, reject) => {
-      socket.once(tls === undefined ? 'connect' : 'secureConnect', resolve);
+      socket.once(tls ? 'secureConnect' : 'connect', resolve);
       socket.once('error', reject);
       wire.once('error', reject);
     });
