@@ -37,6 +37,14 @@ export function cloneOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return copy;
 }
 
+/**
+ * What stays as it is: bytes are copied. Those of an inline handler may change as soon as it has returned, and those of an
+ * outbox when it goes on. A Buffer's `slice` would be no copy.
+ */
+export function keepable<T extends Payload>(data: T): T {
+  return data instanceof Uint8Array ? (cloneOf(data) as Uint8Array & T) : data;
+}
+
 /** A copy of memory that is not ours. For a few bytes `slice` takes ten times as long. */
 export function copyOf(data: ArrayBuffer): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new Uint8Array(data));

@@ -675,7 +675,7 @@ describe('a young server', () => {
     { dispatch: false, body: '' },
     { dispatch: false, body: 'hello' },
   ])(
-    'nor one of many whose memory somebody else gets (dispatch: $dispatch, body: "$body")',
+    'nor one of many whose memory somebody else gets (dispatch: $dispatch, body: $body)',
     async ({ dispatch, body }) => {
       const [, port] = await startChild(dispatch, overwritten);
       const sockets: RawWebSocket[] = [];

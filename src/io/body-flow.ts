@@ -39,8 +39,6 @@ export interface FlowLimits {
   readonly crossesThreads: boolean;
 }
 
-const NOTHING = new ArrayBuffer(0);
-
 /** The share of a declared length that has to be there for memory to be got for all of it: declaring costs a client nothing. */
 const BELIEVED_FROM = 1 / 2;
 
@@ -59,9 +57,8 @@ export class BodyFlow implements IncomingBody, Braked {
 
   private phase: 'collecting' | 'flowing' | 'whole' | 'dropping' = 'collecting';
   private readonly kept = new ChunkBuffer();
-  /** Where all of it goes once that is worth it, and how much is there. */
+  /** Where all of it goes, and what has come of it lies, once that is worth it. */
   private target: Uint8Array | undefined;
-  private filled = 0;
   private size = 0;
   private complete: Uint8Array | null = null;
   private reader: BodySink | undefined;
@@ -120,10 +117,10 @@ export class BodyFlow implements IncomingBody, Braked {
   private collect(chunk: ArrayBuffer, isLast: boolean): void {
     const { declared, readyFrom } = this.limits;
     if (isLast) {
-      if (this.size > 0) this.place(chunk, this.size);
+      this.place(chunk, this.size);
       this.becomeWhole();
       this.owner.bodyReady();
-    } else if (declared <= readyFrom && this.size >= declared * BELIEVED_FROM && declared > 0) {
+    } else if (declared > 0 && declared <= readyFrom && this.size >= declared * BELIEVED_FROM) {
       this.place(chunk, declared);
     } else {
       this.kept.push(chunk);
@@ -134,22 +131,23 @@ export class BodyFlow implements IncomingBody, Braked {
     }
   }
 
-  /** Copy a chunk to where it will stay, in the memory for a body of `size` bytes. */
+  /** Copy the chunk that has just come to where it will stay. The body will have `size` bytes. */
   private place(chunk: ArrayBuffer, size: number): void {
+    copyInto(this.targetFor(size), new Uint8Array(chunk), this.size - chunk.byteLength);
+  }
+
+  private targetFor(size: number): Uint8Array {
     if (this.target === undefined) {
-      this.target =
-        this.limits.crossesThreads && size >= SHARE_FROM
-          ? new Uint8Array(new SharedArrayBuffer(size))
-          : memoryFor(size);
-      this.filled = this.kept.moveTo(this.target);
+      const shared = this.limits.crossesThreads && size >= SHARE_FROM;
+      this.target = shared ? new Uint8Array(new SharedArrayBuffer(size)) : memoryFor(size);
+      this.kept.moveTo(this.target);
     }
-    copyInto(this.target, new Uint8Array(chunk), this.filled);
-    this.filled += chunk.byteLength;
+    return this.target;
   }
 
   private becomeWhole(): void {
     this.phase = 'whole';
-    if (this.size > 0) this.complete = this.target ?? null;
+    if (this.size > 0) this.complete = this.targetFor(this.size);
     this.target = undefined;
   }
 
@@ -158,10 +156,8 @@ export class BodyFlow implements IncomingBody, Braked {
    * somebody: what has come as a whole by then need not flow.
    */
   get whole(): Uint8Array | null {
-    if (this.phase === 'flowing' && this.ended && !this.claimed && this.problem === undefined) {
-      if (this.size > 0) this.place(NOTHING, this.size);
+    if (this.phase === 'flowing' && this.ended && !this.claimed && this.problem === undefined)
       this.becomeWhole();
-    }
     return this.complete;
   }
 

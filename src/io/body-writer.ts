@@ -1,5 +1,5 @@
 /** Writes a response body that comes bit by bit. */
-import { cloneOf, sizeOf } from '../bytes.js';
+import { keepable, sizeOf } from '../bytes.js';
 import type { EngineResponse } from './engine.js';
 
 /**
@@ -128,7 +128,7 @@ export class BodyWriter {
     if (this.full) this.keep(bytes);
     else this.feed(bytes);
     if (this.small.length > 0) this.flushSoon();
-    if (lent) this.backlog.splice(0, Number.POSITIVE_INFINITY, ...this.backlog.map(copyOf));
+    if (lent) this.backlog.splice(0, Number.POSITIVE_INFINITY, ...this.backlog.map(keepable));
     if (lent && this.lastByte !== undefined) this.lastByte = new Uint8Array(this.lastByte);
     if (this.full) this.exchange.unsent();
     return !this.full;
@@ -365,9 +365,6 @@ function flushAll(): void {
   unflushed = [];
   for (const writer of all) writer.flushInTurn();
 }
-
-const copyOf = (data: string | Uint8Array): string | Uint8Array =>
-  typeof data === 'string' ? data : cloneOf(data);
 
 function join(first: Uint8Array | undefined, second: Uint8Array | undefined): Uint8Array {
   if (first === undefined || second === undefined) return (first ?? second) as Uint8Array;

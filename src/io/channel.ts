@@ -1,5 +1,5 @@
 /** The I/O side of channels: a WebSocket, or a response whose body goes on. Lives on the I/O thread. */
-import { sizeOf } from '../bytes.js';
+import { sizeOf, textOf } from '../bytes.js';
 import {
   type Answer,
   type ChannelFlow,
@@ -185,7 +185,7 @@ export class WebSocketLine implements ServerLine, WebSocketEvents {
     if (this.ended) return;
     this.ended = true;
     this.ws = undefined;
-    const text = Buffer.from(reason).toString();
+    const text = textOf(reason);
     if (this.known) this.tellOfEnd(code, text);
     // Its owner gets to know the line when the upgrade returns, and could make nothing of the end of one it does not know.
     else setImmediate(() => this.tellOfEnd(code, text));

@@ -1,17 +1,10 @@
-import { copyInto, memoryFor } from '../bytes.js';
+import { copyInto, copyOf } from '../bytes.js';
 
 /** Chunks from this size on are kept as they are. */
 const LARGE = 16 * 1024;
 /** Smaller ones are put together into pieces of at least and at most so many bytes. */
 const PIECE_FROM = 4 * 1024;
 const PIECE_TO = 64 * 1024;
-
-/** `slice` would clear the memory first. */
-function copyOf(chunk: ArrayBuffer): Uint8Array<ArrayBuffer> {
-  const copy = memoryFor(chunk.byteLength);
-  copy.set(new Uint8Array(chunk));
-  return copy;
-}
 
 /**
  * Bytes out of the engine's memory, in order, each copied once. Small chunks share a piece: a client may send its body byte by
@@ -48,14 +41,13 @@ export class ChunkBuffer {
     return chunk;
   }
 
-  /** Move all of it to the beginning of `target`. Returns how many bytes that were. */
-  moveTo(target: Uint8Array): number {
+  /** Move all of it to the beginning of `target`. */
+  moveTo(target: Uint8Array): void {
     let at = 0;
     for (let chunk = this.shift(); chunk !== undefined; chunk = this.shift()) {
       copyInto(target, chunk, at);
       at += chunk.byteLength;
     }
-    return at;
   }
 
   clear(): void {

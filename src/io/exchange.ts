@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { cloneOf } from '../bytes.js';
+import { keepable } from '../bytes.js';
 import { OffloopError, REFUSALS, type Refusal } from '../errors.js';
 import {
   type Accept,
@@ -63,7 +63,10 @@ const LARGE_LAST = 16 * 1024;
 /** Ms after which a client that takes nothing of a streamed answer is cut while its body waits; otherwise the engine does that. */
 const STALLED = 10_000;
 
-/** Bytes that an upgrade frees behind what the connection keeps, by build of the engine and where its memory lies. */
+/**
+ * Bytes that an upgrade frees behind what the connection keeps, by build of the engine and where its memory lies: rarest in 20.30
+ * first, since less can happen between the last of them and the upgrade.
+ */
 const FREED = [72, 104, 88];
 
 const TEXT_HEAD = 'content-type: text/plain; charset=utf-8';
@@ -700,9 +703,6 @@ export class Exchange
     return true;
   }
 }
-
-/** Bytes of an inline handler may change as soon as it has returned, and those of an outbox when it goes on. A Buffer's `slice` is no copy. */
-const keepable = (payload: Payload): Payload => (payload instanceof Uint8Array ? cloneOf(payload) : payload);
 
 /** What the engine's cork is to write: it calls back before it returns, so that one function serves all. */
 interface Job {

@@ -232,7 +232,7 @@ function routeWebSockets(
     sendPingsAutomatically: true,
     closeOnBackpressureLimit: false,
     upgrade: (res, req, context) => onRequest(res, req, 'GET', { native: context, last }),
-    // A function without code of its own: see Exchange.upgrade.
+    // A function without code of its own: see corkUpgrade.
     open: Reflect.set.bind(undefined, last, 'opened'),
     message: (ws, data, isBinary) => ws.line.message(data, isBinary),
     ping: (ws, data) => ws.line.ping(data),
